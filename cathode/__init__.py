@@ -1,0 +1,1 @@
+"""Model-agnostic resonance searches and background templates on a shared density-estimation core."""

@@ -1,0 +1,1 @@
+"""What every layer may use: errors, progress, threads, seeds, atomic files, provenance.  Imports nothing of the package."""
