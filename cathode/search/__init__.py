@@ -1,0 +1,1 @@
+"""Resonance searches: background template, gate, classifier, significance, and what truth says afterwards."""
