@@ -74,9 +74,7 @@ class ToyOptimum:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -100,13 +98,9 @@ class ResonanceToy:
     def __post_init__(self) -> None:
         low, high = self.mass_range
         if not low < self.signal_region[0] < self.signal_region[1] < high:
-            raise UserError(
-                f"toy: the signal region {self.signal_region} must lie inside the range {self.mass_range}"
-            )
+            raise UserError(f"toy: the signal region {self.signal_region} must lie inside the range {self.mass_range}")
         if min(1 + 0.15 * self.k * (m - _CENTRE) for m in self.mass_range) <= 0:
-            raise UserError(
-                f"toy: k={self.k} makes the width of the features negative in {self.mass_range} TeV"
-            )
+            raise UserError(f"toy: k={self.k} makes the width of the features negative in {self.mass_range} TeV")
 
     # -- mass --------------------------------------------------------------------------------------
 
@@ -120,9 +114,7 @@ class ResonanceToy:
         if region == "sideband":
             return [(low, inner_low), (inner_high, high)]
         if isinstance(region, str):
-            raise UserError(
-                f"toy: unknown region {region!r}; use 'full', 'signal', 'sideband' or (low, high) in TeV"
-            )
+            raise UserError(f"toy: unknown region {region!r}; use 'full', 'signal', 'sideband' or (low, high) in TeV")
         if not low <= region[0] < region[1] <= high:
             raise UserError(f"toy: the region {region} must be increasing and inside {self.mass_range} TeV")
         return [(float(region[0]), float(region[1]))]
@@ -133,10 +125,7 @@ class ResonanceToy:
 
     @staticmethod
     def _mass_integral(intervals: list[tuple[float, float]]) -> float:
-        return (
-            sum(math.exp(-_RATE * (a - _CENTRE)) - math.exp(-_RATE * (b - _CENTRE)) for a, b in intervals)
-            / _RATE
-        )
+        return sum(math.exp(-_RATE * (a - _CENTRE)) - math.exp(-_RATE * (b - _CENTRE)) for a, b in intervals) / _RATE
 
     def log_prob_mass(self, m: Array, *, region: Region = None) -> Array:
         """Log density (N,) of the background's mass, per TeV, normalised in ``region``; -inf outside it."""
@@ -164,29 +153,23 @@ class ResonanceToy:
     def from_latent(self, z: Array, m: Array) -> Array:
         """Background features (N, 4) of latent ``z`` (N, 4) at masses ``m`` (N,)."""
         m = np.asarray(m, dtype=np.float64)
-        return self.k * (m - _CENTRE)[:, None] * _SLOPE + self._width(m)[:, None] * (
-            np.asarray(z) @ _FACTOR.T
-        )
+        return self.k * (m - _CENTRE)[:, None] * _SLOPE + self._width(m)[:, None] * (np.asarray(z) @ _FACTOR.T)
 
     def latent(self, x: Array, m: Array) -> Array:
         """Latent ``z`` (N, 4): standard normal and independent of ``m`` for background."""
         m = np.asarray(m, dtype=np.float64)
-        return ((np.asarray(x) - self.k * (m - _CENTRE)[:, None] * _SLOPE) @ _FACTOR_INVERSE.T) / self._width(
-            m
-        )[:, None]
+        return ((np.asarray(x) - self.k * (m - _CENTRE)[:, None] * _SLOPE) @ _FACTOR_INVERSE.T) / self._width(m)[
+            :, None
+        ]
 
-    def sample_background(
-        self, n: int, generator: np.random.Generator, region: Region = None
-    ) -> tuple[Array, Array]:
+    def sample_background(self, n: int, generator: np.random.Generator, region: Region = None) -> tuple[Array, Array]:
         """Background features (n, 4) and masses (n,) in ``region``: None, "signal", "sideband" or (low,
         high) TeV.
         """
         m = self.sample_mass(n, generator, region=region)
         return self.from_latent(generator.standard_normal((n, _DIMENSION)), m), m
 
-    def sample_signal(
-        self, n: int, generator: np.random.Generator, region: Region = None
-    ) -> tuple[Array, Array]:
+    def sample_signal(self, n: int, generator: np.random.Generator, region: Region = None) -> tuple[Array, Array]:
         """Signal features (n, 4) and masses (n,) in ``region``; by default masses are not restricted."""
         kept: list[Array] = []
         missing = n
@@ -215,9 +198,7 @@ class ResonanceToy:
         ``m``.
         """
         pull = (np.asarray(x) - _SIGNAL_MEAN) / _SIGNAL_WIDTH
-        return (
-            -0.5 * (pull**2).sum(axis=1) - 0.5 * _DIMENSION * _LOG_2PI - _DIMENSION * math.log(_SIGNAL_WIDTH)
-        )
+        return -0.5 * (pull**2).sum(axis=1) - 0.5 * _DIMENSION * _LOG_2PI - _DIMENSION * math.log(_SIGNAL_WIDTH)
 
     def log_prob_signal_mass(self, m: Array) -> Array:
         """Log density (N,) of the signal's mass inside the signal region, per TeV; -inf outside it."""
@@ -292,9 +273,7 @@ class ResonanceToy:
         """
         target = np.asarray(background_efficiencies, dtype=np.float64)
         if target.size == 0 or target.min() <= 0 or target.max() > 0.1:
-            raise UserError(
-                f"toy: background efficiencies must be in (0, 0.1], not {background_efficiencies}"
-            )
+            raise UserError(f"toy: background efficiencies must be in (0, 0.1], not {background_efficiencies}")
         if batches < 2 or n < 100 * batches:
             raise UserError(f"toy: n={n} events do not fill {batches} batches of at least 100")
         x, m = self.sample_signal(n, numpy_generator(seed, "toy optimum"), region="signal")
@@ -330,9 +309,7 @@ def _roc_from_signal(statistic: Array, target: Array) -> tuple[Array, float, flo
     return np.interp(np.log(target), np.log(background), signal), best, auc
 
 
-def toy_events(
-    n_background: int, n_signal: int, *, k: float = 0.0, seed: int = 0
-) -> tuple[Events, NDArray[np.bool_]]:
+def toy_events(n_background: int, n_signal: int, *, k: float = 0.0, seed: int = 0) -> tuple[Events, NDArray[np.bool_]]:
     """Toy events in random order, and the truth beside them.
 
     Args:

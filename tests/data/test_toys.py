@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from cathode.data.toys import ResonanceToy
+from cathode.data.toys import ResonanceToy, toy_events
 from cathode.support.errors import UserError
 
 
@@ -45,9 +45,7 @@ def test_mass_density_integrates_to_one_and_matches_its_samples(region):
     assert np.isfinite(toy.log_prob_mass(m, region=region)).all()
     edges = np.linspace(2.3, 5.0, 28)
     grid = np.linspace(2.3, 5.0, 27_001)
-    cumulative = integrate.cumulative_trapezoid(
-        np.exp(toy.log_prob_mass(grid, region=region)), grid, initial=0
-    )
+    cumulative = integrate.cumulative_trapezoid(np.exp(toy.log_prob_mass(grid, region=region)), grid, initial=0)
     expected = len(m) * np.diff(np.interp(edges, grid, cumulative))
     filled = expected > 5
     chi2 = ((np.histogram(m, edges)[0] - expected)[filled] ** 2 / expected[filled]).sum()
@@ -82,9 +80,7 @@ def test_optimum_agrees_with_counting_background_events(k, use_mass):
     background = toy.neyman_pearson(
         *toy.sample_background(200_000, np.random.default_rng(5), "signal"), use_mass=use_mass
     )
-    signal = toy.neyman_pearson(
-        *toy.sample_signal(40_000, np.random.default_rng(6), "signal"), use_mass=use_mass
-    )
+    signal = toy.neyman_pearson(*toy.sample_signal(40_000, np.random.default_rng(6), "signal"), use_mass=use_mass)
     for efficiency, sic in zip(optimum.background_efficiencies, optimum.sic, strict=True):
         counted = (signal > np.quantile(background, 1 - efficiency)).mean() / np.sqrt(efficiency)
         # 200 to 2000 background events pass; SIC moves by half their relative error, and less.
@@ -120,3 +116,16 @@ def test_bad_arguments():
         ResonanceToy().optimum((0.5,))
     with pytest.raises(UserError, match="next to no signal"):
         ResonanceToy().sample_signal(3, np.random.default_rng(0), (4.5, 5.0))
+
+
+def test_events_carry_no_label_and_truth_is_aligned():
+    events, is_signal = toy_events(5000, 500, k=1.0, seed=9)
+    assert len(events) == 5500
+    assert events.names == ("x1", "x2", "x3", "x4")
+    assert is_signal.sum() == 500
+    # Signal sits at the mean of its density, background elsewhere; events are shuffled together.
+    np.testing.assert_allclose(events.features[is_signal].mean(axis=0), [1.5, 0.9, -0.8, 1.1], atol=0.1)
+    assert np.abs(events.mass[is_signal] - 3.5).max() < 0.35
+    assert 20 < is_signal[:500].sum() < 80
+    again, _ = toy_events(5000, 500, k=1.0, seed=9)
+    np.testing.assert_array_equal(again.features, events.features)

@@ -1,0 +1,3 @@
+"""From counts and scores to numbers with uncertainties: p-values, mass fits, efficiencies, SIC, trials,
+histograms.
+"""
