@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
 
-__all__ = ["progress"]
+__all__ = ["VARIABLE", "progress"]
+
+# Worker processes set it to "off": bars of several processes would overwrite each other.
+VARIABLE = "CATHODE_PROGRESS"
 
 
 def progress(
@@ -20,7 +24,7 @@ def progress(
     unit_scale: bool = False,
     leave: bool = False,
 ) -> tqdm[Any]:
-    """A bar with rate and ETA on stderr, disabled when stderr is not a terminal.
+    """A bar with rate and ETA on stderr, disabled when stderr is not a terminal or ``CATHODE_PROGRESS=off``.
 
     Args:
         iterable: What to walk through; without it the caller advances the bar with ``update``.
@@ -37,6 +41,6 @@ def progress(
         unit=unit,
         unit_scale=unit_scale,
         leave=leave,
-        disable=not sys.stderr.isatty(),
+        disable=os.environ.get(VARIABLE) == "off" or not sys.stderr.isatty(),
         dynamic_ncols=True,
     )

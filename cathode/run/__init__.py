@@ -1,0 +1,1 @@
+"""Running things: configuration, tasks, executors and the command line."""

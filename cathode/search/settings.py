@@ -1,0 +1,349 @@
+"""Settings of a search: frozen dataclasses whose docstrings are the reference of the configuration file.
+
+Loading, merging and checking YAML is the business of ``cathode.run.config``; the functions of this package take these
+objects or plain arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from cathode.support.errors import UserError
+from cathode.training.config import FitConfig
+
+__all__ = [
+    "Autoregressive",
+    "ClassifierSettings",
+    "DataSettings",
+    "DensitySettings",
+    "Diffusion",
+    "EvaluationSettings",
+    "FlowMatching",
+    "GateSettings",
+    "InjectionSettings",
+    "Maf",
+    "Mlp",
+    "RegionSettings",
+    "SearchSettings",
+    "SignificanceSettings",
+    "SplineFlow",
+    "TemplateSettings",
+    "Trees",
+]
+
+
+# One file may be written without the brackets of a list.
+Files = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+
+
+def _require(where: str, good: bool, expected: str, got: Any) -> None:
+    if not good:
+        raise UserError(f"{where}: must be {expected}, got {got!r}")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What to search in.
+
+    Args:
+        events: Files, or ``sample:NAME`` for a shipped sample.
+        mass: Column or expression of the resonant mass.
+        features: Columns or expressions the density learns and the classifier sees.
+        units: Unit of masses and momenta in the files; ``auto`` where the format declares it.
+        where: Expression over the file's columns; rows where it is zero are left out.  It may use a truth column to
+            compose pseudo-data from simulation.
+        weight: Column with event weights, none if null.
+        columns: New names for columns of the file, ``{name: column or expression}``.
+    """
+
+    events: Files = ("sample:lhco_background",)
+    mass: str = "mjj"
+    features: tuple[str, ...] = ("mj1", "dmj", "tau21_j1", "tau21_j2")
+    units: Literal["auto", "GeV", "TeV"] = "auto"
+    where: str | None = None
+    weight: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require("data.events", len(self.events) > 0, "at least one file", list(self.events))
+        _require("data.features", len(self.features) > 0, "at least one feature", list(self.features))
+
+
+@dataclass(frozen=True)
+class InjectionSettings:
+    """Signal put into the data, at random by seed; its truth stays apart until scores are final.
+
+    Args:
+        signal: Files or samples with signal events; nothing is injected if empty.
+        where: As for the data.
+        count: Events to inject, over the whole mass range.
+        strength: Instead of ``count``: S/sqrt(B) inside the signal region.
+    """
+
+    signal: Files = ()
+    where: str | None = None
+    count: int | None = None
+    strength: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.signal:
+            given = (self.count is not None) + (self.strength is not None)
+            _require("injection", given == 1, "given either count or strength", {"count": self.count, "strength": self.strength})
+            _require("injection.count", self.count is None or self.count >= 0, "zero or more", self.count)
+            _require("injection.strength", self.strength is None or self.strength >= 0, "zero or more", self.strength)
+
+
+@dataclass(frozen=True)
+class RegionSettings:
+    """Signal region and sidebands in TeV; borders are excluded.
+
+    Args:
+        signal: Mass window that is searched.
+        sideband: Outer limits of the sidebands; null for no limit.
+    """
+
+    signal: tuple[float, float] = (3.3, 3.7)
+    sideband: tuple[float | None, float | None] = (None, None)
+
+
+@dataclass(frozen=True)
+class Autoregressive:
+    """One masked network with mixture heads: ``cathode.density.autoregressive``."""
+
+    kind: Literal["autoregressive"] = "autoregressive"
+    hidden: tuple[int, ...] = (128, 128)
+    components: int = 12
+    head: Literal["gaussian", "logistic"] = "gaussian"
+
+
+@dataclass(frozen=True)
+class Maf:
+    """Affine masked autoregressive flow, as CATHODE used it by default: ``cathode.density.flows``."""
+
+    kind: Literal["maf", "nflows-maf"] = "maf"
+    transforms: int = 15
+    hidden: tuple[int, ...] = (128,)
+    batch_norm: bool = True
+
+
+@dataclass(frozen=True)
+class SplineFlow:
+    """Rational-quadratic spline flow, autoregressive or coupling, through zuko or nflows."""
+
+    kind: Literal[
+        "rqs-autoregressive", "rqs-coupling", "nflows-rqs-autoregressive", "nflows-rqs-coupling"
+    ] = "rqs-autoregressive"
+    transforms: int = 3
+    hidden: tuple[int, ...] = (128, 128)
+    bins: int = 8
+    bound: float = 6.0
+
+
+@dataclass(frozen=True)
+class FlowMatching:
+    """Conditional flow matching with straight paths: ``cathode.density.matching``."""
+
+    kind: Literal["flow-matching"] = "flow-matching"
+    hidden: tuple[int, ...] = (256, 256, 256, 256)
+    solver: Literal["euler", "midpoint", "heun", "rk4"] = "heun"
+    steps: int = 20
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """EDM diffusion: ``cathode.density.diffusion``."""
+
+    kind: Literal["diffusion"] = "diffusion"
+    hidden: tuple[int, ...] = (256, 256, 256, 256)
+    steps: int = 18
+
+
+Model = Annotated[Autoregressive | Maf | SplineFlow | FlowMatching | Diffusion, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True)
+class DensitySettings:
+    """The background density, fitted on sidebands only.
+
+    Args:
+        model: Which family.
+        members: Independently seeded fits; the template is their mixture.
+        preprocessing: ``logit`` (min-max with a margin, logit, standardise: smooth hard edges away), ``cathode`` (the
+            paper's chain without margin: rows at the edges are masked and counted) or ``standardize``.
+        margin: Margin of the ``logit`` chain as a fraction of the range.
+        validation_fraction: Sideband events kept for choosing epochs.
+        test_fraction: Sideband events kept from any training for the gate and the closure.
+        training: Settings of the fit.
+    """
+
+    model: Model = field(default_factory=Autoregressive)
+    members: int = 2
+    preprocessing: Literal["logit", "cathode", "standardize"] = "logit"
+    margin: float = 1e-3
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.15
+    training: FitConfig = field(
+        default_factory=lambda: FitConfig(
+            epochs=25, batch_size=1024, learning_rate=2e-3, weight_decay=1e-4, warmup_epochs=0.5, best_epochs=1
+        )
+    )
+
+    def __post_init__(self) -> None:
+        _require("density.members", self.members >= 1, "at least 1", self.members)
+        for name in ("validation_fraction", "test_fraction"):
+            value = getattr(self, name)
+            _require(f"density.{name}", 0 < value < 0.5, "between 0 and 0.5", value)
+
+
+@dataclass(frozen=True)
+class TemplateSettings:
+    """The background template in the signal region.
+
+    Args:
+        mass_model: ``fit`` (dijet function fitted to the sidebands and interpolated) or ``kde`` (Gaussian kernels in the
+            logit of the mass, fitted to the signal-region data: the CATHODE paper's choice, which follows a signal).
+        kde_bandwidth: Bandwidth in the logit of the min-max scaled mass.
+        oversampling: Template events per signal-region data event.
+    """
+
+    mass_model: Literal["fit", "kde"] = "fit"
+    kde_bandwidth: float = 0.01
+    oversampling: float = 4.0
+
+    def __post_init__(self) -> None:
+        _require("template.oversampling", self.oversampling > 0, "positive", self.oversampling)
+        _require("template.kde_bandwidth", self.kde_bandwidth > 0, "positive", self.kde_bandwidth)
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Ensemble of histogram-gradient-boosted trees: ``cathode.classifiers.trees``."""
+
+    kind: Literal["trees"] = "trees"
+    members: int = 50
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """Ensemble of small networks with the CATHODE paper's settings: ``cathode.classifiers.mlp``."""
+
+    kind: Literal["mlp"] = "mlp"
+    members: int = 10
+    hidden: tuple[int, ...] = (64, 64, 64)
+    epochs: int = 100
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    best_epochs: int = 10
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """Data against template, cross-fitted.
+
+    Args:
+        model: Which classifier.
+        folds: k; every signal-region event is scored by models that saw the other k - 1 folds only.
+        use_mass: Give the mass to the classifier as well.
+    """
+
+    model: Annotated[Trees | Mlp, Field(discriminator="kind")] = field(default_factory=Trees)
+    folds: int = 5
+    use_mass: bool = False
+
+    def __post_init__(self) -> None:
+        _require("classifier.folds", self.folds >= 2, "at least 2", self.folds)
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Limits of the template gate: above ``warn`` it warns, above ``fail`` nothing may be claimed.
+
+    The limits on the AUC are on its distance from 0.5, beyond two standard errors.
+
+    Args:
+        c2st_sideband: Limits (warn, fail) on the two-sample AUC of held-out sideband data against template.
+        c2st_template: The same in the signal region, data against template.  A signal also raises it, so it only warns
+            where the sideband test would fail.
+        marginal_pull: Limits on the largest |pull| of a feature's mean or width, in sidebands.
+        correlation_pull: Limits on the largest |pull| of a correlation coefficient, in sidebands.
+        rejected_fraction: Limits on the fraction of template events outside the range of the sideband data.
+        max_events: Events per sample in the two-sample tests.
+    """
+
+    c2st_sideband: tuple[float, float] = (0.005, 0.02)
+    c2st_template: tuple[float, float] = (0.01, 0.05)
+    marginal_pull: tuple[float, float] = (4.0, 8.0)
+    correlation_pull: tuple[float, float] = (4.0, 8.0)
+    rejected_fraction: tuple[float, float] = (0.001, 0.02)
+    max_events: int = 40_000
+
+
+@dataclass(frozen=True)
+class SignificanceSettings:
+    """Working points and fits.
+
+    Args:
+        background_efficiencies: Fractions of the template that pass the cut.
+        fit_parameters: Number of parameters of the dijet function, or ``auto`` for an F-test.
+        fit_bins: Number of mass bins per signal-region width.
+        sqrt_s: Centre-of-mass energy in TeV.
+    """
+
+    background_efficiencies: tuple[float, ...] = (1e-2, 1e-3)
+    fit_parameters: int | Literal["auto"] = "auto"
+    fit_bins: int = 4
+    sqrt_s: float = 13.0
+
+    def __post_init__(self) -> None:
+        points = self.background_efficiencies
+        _require("significance.background_efficiencies", len(points) > 0 and all(0 < e < 1 for e in points), "between 0 and 1", list(points))
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Truth, looked at only after all scores are final.
+
+    Args:
+        truth: Name of the truth column in the data files (1 = signal), for data that carry one.
+        reserve: Fraction of the signal-region background kept out of the data as labelled test sample and as the perfect
+            template of the idealized detector.  Only for simulated data without signal in ``data.events``.
+        signal: Files or samples of test signal; events that were injected are left out.
+        where: As for the data.
+        references: Train the idealized and the supervised classifier too.
+    """
+
+    truth: str | None = None
+    reserve: float = 0.0
+    signal: Files = ()
+    where: str | None = None
+    references: bool = True
+
+    def __post_init__(self) -> None:
+        _require("evaluation.reserve", 0 <= self.reserve < 1, "between 0 and 1", self.reserve)
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """A whole search.
+
+    Args:
+        seed: Seed of everything; the same configuration and seed give the same result.
+        workers: Processes; null for one per core.
+        executor: ``local`` (processes here), ``serial`` or ``dask`` (the address comes from DASK_SCHEDULER_ADDRESS).
+    """
+
+    data: DataSettings = field(default_factory=DataSettings)
+    injection: InjectionSettings = field(default_factory=InjectionSettings)
+    regions: RegionSettings = field(default_factory=RegionSettings)
+    density: DensitySettings = field(default_factory=DensitySettings)
+    template: TemplateSettings = field(default_factory=TemplateSettings)
+    classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
+    significance: SignificanceSettings = field(default_factory=SignificanceSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    seed: int = 1
+    workers: int | None = None
+    executor: Literal["local", "serial", "dask"] = "local"
