@@ -1,0 +1,1 @@
+"""Events, how they are read and written, regions, injections, and the samples that ship with the package."""
