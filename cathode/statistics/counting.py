@@ -177,7 +177,7 @@ def _toy_tail(
         # An estimate of exactly zero has no likelihood ratio; half an auxiliary event stands for "none seen".
         estimates = np.maximum(generator.poisson(truth * tau, size=toys), 0.5) / tau
     else:
-        truth = float(gaussian_null_background(np.float64(n), np.float64(b), np.float64(error)))
+        truth = float(gaussian_null_background(*(np.asarray(v) for v in (n, b, error))))
         estimates = generator.normal(truth, error, size=toys)
     counts = generator.poisson(truth, size=toys)
     if constraint == "gamma":

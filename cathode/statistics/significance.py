@@ -55,7 +55,11 @@ def signed_root_gamma(observed: ArrayLike, expected: ArrayLike, expected_error: 
     variance = np.where(known, 1.0, error) ** 2
     likelihood = special.xlogy(n, n / b) - (n - b)
     shrink = np.log1p(variance * (b - n) / (b**2 + n * variance))
-    pull = (b / np.sqrt(variance)) ** 2 * np.log1p(variance * (n - b) / (b * (b + variance)))
+    # ln((b^2 + n v) / (b (b + v))); its two forms are exact where the other one cancels.
+    argument = variance * (n - b) / (b * (b + variance))
+    empty = n == 0
+    logarithm = np.where(empty, -np.log1p(variance / b), np.log1p(np.where(empty, 0.0, argument)))
+    pull = (b / np.sqrt(variance)) ** 2 * logarithm
     profiled = special.xlogy(n, n / b) + n * shrink - pull
     return np.sign(n - b) * np.sqrt(2 * np.maximum(np.where(known, likelihood, profiled), 0))
 
