@@ -10,16 +10,21 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+import numpy as np
 
 from cathode.support.errors import UserError
 from cathode.support.files import write_json
 from cathode.support.progress import progress
 
-__all__ = ["PartTask", "parts_folder", "run_parts"]
+__all__ = ["PartTask", "load_part", "parts_folder", "run_parts"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +58,7 @@ def parts_folder(output: str | Path, job: Mapping[str, Any]) -> Path:
     folder = output.with_name(output.name + ".parts")
     description = folder / "job.json"
     wanted = json.loads(json.dumps(job))
-    if description.exists():
+    if description.exists() and any(folder.glob("*.npz")):
         try:
             found = json.loads(description.read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):
@@ -69,10 +74,26 @@ def parts_folder(output: str | Path, job: Mapping[str, Any]) -> Path:
     return folder
 
 
+@contextmanager
+def load_part(path: Path) -> Iterator[Any]:
+    """The arrays of a part written with ``numpy.savez``, by name.
+
+    Raises:
+        UserError: The file is damaged, or lacks what is asked of it.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream) as part:
+            yield part
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged: delete it and start the same command again") from error
+
+
 def run_parts(
     work: Callable[[Task], None], tasks: Sequence[Task], *, processes: int, description: str, unit: str = "event"
 ) -> int:
     """Do the tasks whose part does not exist yet; returns how many were done.
+
+    The parts are ``.npz`` files.
 
     Args:
         work: A module-level function that writes ``task.path`` atomically.
@@ -82,10 +103,8 @@ def run_parts(
         unit: What the bar counts.
 
     Raises:
-        UserError: ``processes`` is less than 1; whatever ``work`` raises.
+        What ``work`` raises; the parts that are finished stay.
     """
-    if processes < 1:
-        raise UserError(f"the number of processes must be at least 1, got {processes}")
     missing = [task for task in tasks if not task.path.exists()]
     if len(missing) < len(tasks):
         log.info("%s: %d of %d parts are already there", description, len(tasks) - len(missing), len(tasks))

@@ -12,7 +12,7 @@ import numpy as np
 from cathode.jets.clustering import leading_jets
 from cathode.jets.features import dijet_features
 from cathode.jets.layouts import raw_size, read_raw, write_features
-from cathode.jets.parts import parts_folder, run_parts
+from cathode.jets.parts import load_part, parts_folder, run_parts
 from cathode.jets.substructure import Axes
 from cathode.support.errors import UserError, require
 from cathode.support.files import atomic_write
@@ -85,6 +85,8 @@ def features_from_raw(
     """
     if chunk < 1:
         raise UserError(f"chunk must be at least 1 event, got {chunk}")
+    if workers < 1:
+        raise UserError(f"the number of processes must be at least 1, got {workers}")
     require("fastjet", "jets")
     source, target = Path(path), Path(output)
     events, labelled = raw_size(source)
@@ -106,7 +108,7 @@ def features_from_raw(
     features = np.empty((events, 14))
     label = np.empty(events) if labelled else None
     for task in tasks:
-        with np.load(task.path) as part:
+        with load_part(task.path) as part:
             features[task.start : task.stop] = part["features"]
             if label is not None:
                 label[task.start : task.stop] = part["label"]

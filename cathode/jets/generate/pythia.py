@@ -19,8 +19,8 @@ from cathode.support.errors import UserError, require
 __all__ = ["CollisionBatch", "Collisions", "pythia_commands"]
 
 _NEUTRINOS = (12, 14, 16)
-# Codes that Pythia leaves to users.
-_X, _Y = 9_000_001, 9_000_002
+# Pythia's codes of the W', and of the W and Z whose places X and Y take.
+_RESONANCE, _X, _Y = 34, 24, 23
 _PICOBARN_PER_MILLIBARN = 1e9
 
 
@@ -44,8 +44,10 @@ class CollisionBatch:
 def pythia_commands(settings: GenerateSettings, *, seed: int) -> list[str]:
     """The settings as lines for ``Pythia.readString``.
 
-    The signal is q qbar' -> W'+- -> X+- Y0, with X -> u dbar (or its charge conjugate) and Y -> d dbar or u ubar, each
-    isotropic in its rest frame: X and Y are new colour-singlet scalars, showered as resonances.
+    The signal is q qbar' -> W' -> X Y with two vector bosons: X takes the place of the W (X+ -> u dbar) and Y that of
+    the Z (Y -> d dbar, u ubar, s sbar), with their masses and widths changed.  Unlike with new scalars of isotropic
+    decay, Pythia then has the production and decay angles right (``Wprime:coup2WZ``): X and Y are mostly longitudinal,
+    so their quarks rarely go along the boost, and the jets' masses and angles look as in the public signal sample.
 
     Args:
         settings: What to generate.
@@ -63,31 +65,26 @@ def pythia_commands(settings: GenerateSettings, *, seed: int) -> list[str]:
     if settings.process == "qcd":
         return [*lines, "HardQCD:all = on", f"PhaseSpace:pTHatMin = {settings.pt_hat_min_gev!r}"]
 
-    def shape(mass: float) -> str:
-        return f"{mass!r} {settings.relative_width * mass!r} {0.5 * mass!r} {1.5 * mass!r}"
-
-    resonance, width = settings.mass_resonance_gev, settings.relative_width * settings.mass_resonance_gev
-    return [
-        *lines,
+    lines += [
         "NewGaugeBoson:ffbar2Wprime = on",
-        # name antiname 2s+1 3*charge colour mass width mass_min mass_max lifetime
-        f"{_X}:new = X+ X- 1 3 0 {shape(settings.mass_x_gev)} 0.",
-        f"{_Y}:new = Y0 void 1 0 0 {shape(settings.mass_y_gev)} 0.",
-        f"{_X}:isResonance = on",
-        f"{_Y}:isResonance = on",
-        # 101: the given branching ratio, closed below threshold.
-        f"{_X}:addChannel = 1 1. 101 2 -1",
-        f"{_Y}:addChannel = 1 0.5 101 1 -1",
-        f"{_Y}:addChannel = 1 0.5 101 2 -2",
-        f"34:m0 = {resonance!r}",
-        f"34:mWidth = {width!r}",
-        f"34:mMin = {0.5 * resonance!r}",
-        f"34:mMax = {1.5 * resonance!r}",
-        f"34:oneChannel = 1 1. 101 {_X} {_Y}",
-        "34:doForceWidth = on",
-        f"{_X}:doForceWidth = on",
-        f"{_Y}:doForceWidth = on",
+        "Wprime:coup2WZ = 1.",
+        f"{_RESONANCE}:onMode = off",
+        f"{_RESONANCE}:onIfMatch = {_X} {_Y}",
+        f"{_X}:onMode = off",
+        f"{_X}:onIfMatch = 1 2",
+        f"{_Y}:onMode = off",
+        f"{_Y}:onIfAny = 1 2 3",
     ]
+    masses = {_RESONANCE: settings.mass_resonance_gev, _X: settings.mass_x_gev, _Y: settings.mass_y_gev}
+    for code, mass in masses.items():
+        lines += [
+            f"{code}:m0 = {mass!r}",
+            f"{code}:mWidth = {settings.relative_width * mass!r}",
+            f"{code}:mMin = {0.5 * mass!r}",
+            f"{code}:mMax = {1.5 * mass!r}",
+            f"{code}:doForceWidth = on",
+        ]
+    return lines
 
 
 class Collisions:

@@ -77,8 +77,8 @@ def generate(
     """Generate dijet events with Pythia 8, the detector of ``settings`` and FastJet.
 
     The events depend on ``settings`` (and the versions of Pythia, FastJet and NumPy) alone: not on ``processes``, nor
-    on how often the job was killed and started again.  Finished shards wait in ``OUTPUT.parts/`` and are used by the next
-    call with the same arguments; a call for a sample that is already complete returns at once.
+    on how often the job was killed and started again.  Finished shards wait in ``OUTPUT.parts/`` and are used by the
+    next call with the same arguments; a call for a sample that is already complete returns at once.
 
     Args:
         settings: What to generate.
@@ -96,6 +96,8 @@ def generate(
     settings.check()
     require("pythia8mc", "generate")
     require("fastjet", "generate")
+    if processes < 1:
+        raise UserError(f"the number of processes must be at least 1, got {processes}")
     if constituents is not None and max_constituents < 1:
         raise UserError(f"max_constituents must be at least 1, got {max_constituents}")
     target = Path(output)

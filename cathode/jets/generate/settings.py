@@ -66,9 +66,9 @@ class GenerateSettings:
     mass_resonance_gev: float = 3_500.0
     """``wprime``: mass of the W'."""
     mass_x_gev: float = 500.0
-    """``wprime``: mass of X."""
+    """``wprime``: mass of X, which decays as a W of this mass."""
     mass_y_gev: float = 100.0
-    """``wprime``: mass of Y."""
+    """``wprime``: mass of Y, which decays as a Z of this mass."""
     relative_width: float = 0.01
     """``wprime``: width over mass of W', X and Y (Breit-Wigner, cut at half and one and a half times the mass)."""
     multiparton_interactions: bool = False

@@ -14,6 +14,7 @@ from cathode.jets.generate.detector import detect
 from cathode.jets.generate.pythia import Collisions
 from cathode.jets.generate.settings import GenerateSettings
 from cathode.jets.layouts import RAW_PARTICLES
+from cathode.jets.parts import load_part
 from cathode.jets.substructure import jet_constituents
 from cathode.support.errors import UserError
 from cathode.support.files import atomic_write
@@ -141,20 +142,17 @@ def read_shard(path: Path) -> Shard:
     Raises:
         UserError: The file is damaged.
     """
-    try:
-        with np.load(path) as part:
-            particles = None
-            if "particles" in part:
-                sizes, flat = part["sizes"], part["particles"]
-                particles = np.zeros((len(sizes), RAW_PARTICLES, 3))
-                particles[np.arange(RAW_PARTICLES) < sizes[:, None]] = flat
-            return Shard(
-                features=part["features"],
-                collisions=int(part["tried"]),
-                cross_section_pb=float(part["cross_section_pb"]),
-                truncated=int(part["truncated"]),
-                particles=particles,
-                constituents=part["constituents"].astype(np.float64) if "constituents" in part else None,
-            )
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise UserError(f"{path} is damaged: delete it and start the same command again") from error
+    with load_part(path) as part:
+        particles = None
+        if "particles" in part:
+            sizes = part["sizes"]
+            particles = np.zeros((len(sizes), RAW_PARTICLES, 3))
+            particles[np.arange(RAW_PARTICLES) < sizes[:, None]] = part["particles"]
+        return Shard(
+            features=part["features"],
+            collisions=int(part["tried"]),
+            cross_section_pb=float(part["cross_section_pb"]),
+            truncated=int(part["truncated"]),
+            particles=particles,
+            constituents=part["constituents"].astype(np.float64) if "constituents" in part else None,
+        )
