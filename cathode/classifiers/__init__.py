@@ -1,0 +1,1 @@
+"""Classifiers of data against a background template: tree and network ensembles, and cross-fitting."""

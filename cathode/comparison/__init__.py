@@ -1,0 +1,1 @@
+"""Are two samples drawn from the same distribution?  Classifier tests, marginals, distances; knows no physics."""
