@@ -29,7 +29,8 @@ def good_binning(
         mass: Masses (N,), TeV.
         blind: Window whose borders become edges, TeV.
         window_bins: Bins inside the window.
-        low: Lowest edge; default: the lowest multiple of the width that the masses reach.
+        low: Lowest edge; default: the lowest multiple of the width that the masses reach, after a turn-on: no
+            bin may be followed by one, below the window, that is fuller by more than two standard deviations.
         high: Highest edge; default likewise.
         minimum: Sideband bins hold at least this many events.
 
@@ -45,10 +46,25 @@ def good_binning(
     if mass.size == 0 or mass.min() >= start or mass.max() <= end:
         raise UserError(f"binning: no events on a side of the window {start:g}-{end:g} TeV; widen the range of masses")
     width = (end - start) / window_bins
-    below = _side(start - mass[mass < start], width, None if low is None else start - low, minimum, "below")
+    distance = start - mass[mass < start]
+    reach = _falling_reach(distance, width) if low is None else start - low
+    below = _side(distance, width, reach, minimum, "below")
     above = _side(mass[mass > end] - end, width, None if high is None else high - end, minimum, "above")
     window = np.linspace(start, end, window_bins + 1)
     return np.concatenate([start - below[::-1], window, end + above])
+
+
+def _falling_reach(distance: NDArray[np.float64], width: float) -> float:
+    """Distance from the window down to which the counts in bins of ``width`` keep rising, within their
+    errors.
+    """
+    steps = int(np.floor(distance.max() / width + 1e-6))
+    counts = np.histogram(distance, width * np.arange(steps + 1))[0] if steps > 0 else np.empty(0)
+    for index in range(1, steps):
+        inner = counts[:index]
+        if np.any(inner - counts[index] > 2 * np.sqrt(inner + counts[index])):
+            return index * width
+    return steps * width
 
 
 def _side(distance: NDArray[np.float64], width: float, reach: float | None, minimum: float, name: str) -> np.ndarray:

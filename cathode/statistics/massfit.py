@@ -1,7 +1,11 @@
 """Fit of the dijet function to the sidebands of a mass spectrum, with the signal window blinded.
 
 Binned extended maximum likelihood with bins integrated, not evaluated at their centres.  The number of
-parameters is the smallest for which one more does not improve the fit at level ``alpha`` of an F-test.
+parameters is the smallest that neither one nor two more improve at level ``alpha`` of an F-test: looking
+only one ahead stops where the next term happens to be of no use and the one after it is needed.
+
+The function describes a falling spectrum.  Bins in the turn-on of a trigger or a selection must be left out
+(``low`` of :func:`cathode.statistics.binning.good_binning`); the goodness of fit shows when they were not.
 """
 
 from __future__ import annotations
@@ -31,17 +35,19 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FTest(Plain):
-    """Does one parameter more improve the fit?
+    """Do more parameters improve the fit?
 
     Attributes:
         parameters: Parameters of the smaller function.
-        chi2: Its chi2.
-        chi2_larger: chi2 with one more parameter.
-        statistic: F = (chi2 - chi2_larger) / (chi2_larger / degrees of freedom of the larger).
+        larger: Parameters of the larger function.
+        chi2: chi2 of the smaller.
+        chi2_larger: chi2 of the larger.
+        statistic: F = (chi2 - chi2_larger) / (larger - parameters) / (chi2_larger / its degrees of freedom).
         p_value: Probability of this F or more if the smaller function is right.
     """
 
     parameters: int
+    larger: int
     chi2: float
     chi2_larger: float
     statistic: float
@@ -142,7 +148,7 @@ def fit_sidebands(
         blind: Window left out of the fit, TeV; None fits all bins.
         parameters: 2 to 5 (p0, p1, ... in this order), or ``"auto"``: the F-test chooses.
         max_parameters: The most that ``"auto"`` tries.
-        alpha: Level of the F-test: one more parameter is taken while it improves the fit with p < alpha.
+        alpha: Level of the F-test: more parameters are taken while they improve the fit with p < alpha.
         sqrt_s: Centre-of-mass energy, TeV.
 
     Raises:
@@ -154,15 +160,9 @@ def fit_sidebands(
     if not 0 < alpha < 1:
         raise UserError(f"mass fit: alpha={alpha} must be between 0 and 1")
 
-    solutions = [_minimise(counts, edges, fitted, candidates[0], sqrt_s)]
-    tests: list[FTest] = []
-    for larger in candidates[1:]:
-        solutions.append(_minimise(counts, edges, fitted, larger, sqrt_s))
-        tests.append(_f_test(solutions[-2], solutions[-1], int(fitted.sum())))
-        if tests[-1].p_value >= alpha:
-            solutions.pop()
-            break
-    chosen = solutions[-1]
+    chosen, tests = _choose(
+        {n: _minimise(counts, edges, fitted, n, sqrt_s) for n in candidates}, int(fitted.sum()), alpha
+    )
 
     bins = BinnedDijet(edges[:-1], edges[1:], chosen.transform, sqrt_s=sqrt_s)
     expected, jacobian = (a[0] for a in bins.expected_and_jacobian(chosen.theta[None]))
@@ -275,14 +275,32 @@ def _minimise(counts: Array, edges: Array, fitted: NDArray[np.bool_], parameters
     return _Solution(theta, covariance, transform, cost(theta), bins.expected(theta), tuple(problems))
 
 
+def _choose(solutions: dict[int, _Solution], bins: int, alpha: float) -> tuple[_Solution, list[FTest]]:
+    tests: list[FTest] = []
+    for parameters, solution in solutions.items():
+        larger = [solutions[n] for n in (parameters + 1, parameters + 2) if n in solutions]
+        tests += [_f_test(solution, other, bins) for other in larger]
+        if all(test.p_value >= alpha for test in tests[len(tests) - len(larger) :]):
+            return solution, tests
+    return solution, tests
+
+
 def _f_test(smaller: _Solution, larger: _Solution, bins: int) -> FTest:
     ndof = bins - len(larger.theta)
+    added = len(larger.theta) - len(smaller.theta)
     # With few events per bin a right model's deviance is not ndof on average; its Poisson expectation
     # replaces ndof.
     ndof_effective = ndof * float(deviance_moments(larger.expected)[0].mean())
     gain = max(smaller.chi2 - larger.chi2, 0.0)
-    statistic = gain / (larger.chi2 / ndof_effective) if larger.chi2 > 0 else 0.0
-    return FTest(len(smaller.theta), smaller.chi2, larger.chi2, statistic, float(stats.f.sf(statistic, 1, ndof)))
+    statistic = gain / added / (larger.chi2 / ndof_effective) if larger.chi2 > 0 else 0.0
+    return FTest(
+        parameters=len(smaller.theta),
+        larger=len(larger.theta),
+        chi2=smaller.chi2,
+        chi2_larger=larger.chi2,
+        statistic=statistic,
+        p_value=float(stats.f.sf(statistic, added, ndof)),
+    )
 
 
 def _checked(counts: ArrayLike, edges: ArrayLike, sqrt_s: float) -> tuple[Array, Array]:
