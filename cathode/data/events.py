@@ -243,7 +243,7 @@ def _ids(values: ArrayLike, rows: int) -> NDArray[np.int64]:
     if distinct != rows:
         raise UserError(
             f"{rows - distinct} of {rows} event ids repeat an earlier one: ids must be unique "
-            "(leave event_id out to number the rows)"
+            "(event_id: row numbers the rows instead)"
         )
     return ids
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -155,7 +156,10 @@ def parse_expression(text: str) -> Expression:
     if len(text) > _LONGEST_TEXT:
         raise UserError(f"an expression of {len(text)} characters is too long (at most {_LONGEST_TEXT})")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            # Python warns about odd spellings such as "1or 2"; whoever writes them gets an answer, not a warning.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise UserError(f"cannot read the expression {text!r}: {reason}") from None

@@ -85,10 +85,13 @@ def write_pandas_fixed(
         for axis in ("axis0", "block0_items"):
             items = group.create_dataset(axis, data=names, chunks=(len(names),))
             _attributes(items, _ARRAY | {"kind": b"string", "nan_rep": b""})
-        chunk = max(1, min(rows, _CHUNK_ROWS))
-        index = group.create_dataset("axis1", data=np.arange(rows, dtype=np.int64), chunks=(chunk,), **packed)
+        # HDF5 cannot cut nothing into chunks.
+        chunk = min(rows, _CHUNK_ROWS)
+        whole: dict[str, Any] = packed | {"chunks": (chunk,)} if rows else {}
+        columnwise: dict[str, Any] = packed | {"chunks": (chunk, 1)} if rows else {}
+        index = group.create_dataset("axis1", data=np.arange(rows, dtype=np.int64), **whole)
         _attributes(index, _ARRAY | {"kind": b"integer"})
-        block = group.create_dataset("block0_values", data=values, chunks=(chunk, 1), **packed)
+        block = group.create_dataset("block0_values", data=values, **columnwise)
         _attributes(block, _ARRAY)
 
 

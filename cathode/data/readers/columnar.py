@@ -63,8 +63,7 @@ def open_parquet(path: Path) -> Table:
         except (pa.ArrowException, OSError) as error:
             raise damaged(error) from error
 
-    event_format = metadata.get(b"format") == b"cathode-events"
-    return Table(path, _format_of(columns, "parquet"), columns, rows, read, units=units, event_format=event_format)
+    return Table(path, _format_of(columns, "parquet"), columns, rows, read, units=units)
 
 
 def open_npz(path: Path) -> Table:
@@ -103,13 +102,12 @@ def open_npz(path: Path) -> Table:
         rows=rows,
         read=read,
         units=units,
-        event_format="__units__" in arrays,
     )
 
 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
         raise UserError(f"{path}: cannot read this npz file ({error}): the file is truncated or damaged") from error

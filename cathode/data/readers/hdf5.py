@@ -35,7 +35,7 @@ def open_h5(path: Path) -> Iterator[Any]:
     import hdf5plugin  # noqa: F401  (registers the filters)
 
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", track_order=True) as file:
             yield file
     except (OSError, RuntimeError, KeyError) as error:
         reason = str(error)
@@ -236,7 +236,6 @@ def _named(path: Path, node: Any, inside: str | None) -> Table:
         raise UserError(f"{path}: columns of different lengths ({shown}): a table needs one value per event in each")
     rows = next(iter(lengths.values()))
     file_unit = _unit_of(node.attrs)
-    event_format = node.attrs.get("format") in ("cathode-events", b"cathode-events")
 
     def read(names: Sequence[str], rows_per_chunk: int) -> Iterator[Chunk]:
         with open_h5(path) as file:
@@ -264,7 +263,6 @@ def _named(path: Path, node: Any, inside: str | None) -> Table:
         rows=rows,
         read=read,
         units=units,
-        event_format=event_format,
     )
 
 

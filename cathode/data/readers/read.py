@@ -26,7 +26,10 @@ from cathode.data.readers.text import read_label_list
 from cathode.data.samples import resolve_sample
 from cathode.support.errors import UserError
 
-__all__ = ["ENERGY_COLUMNS", "read_events", "read_truth"]
+__all__ = ["ENERGY_COLUMNS", "ROW_NUMBERS", "Paths", "Units", "read_events", "read_truth", "to_tev"]
+
+#: ``event_id`` that numbers the rows whatever columns there are.
+ROW_NUMBERS = "row"
 
 Paths = str | Path | Sequence[str | Path]
 Units = str | Mapping[str, str]
@@ -46,14 +49,15 @@ def read_events(
     weight: str | None = None,
     event_id: str | None = None,
     columns: Mapping[str, str] | None = None,
+    allow_constant: bool = False,
     rows_per_chunk: int = CHUNK_ROWS,
 ) -> Events:
     """Read events from one file or several, of any known format, in chunks.
 
     Names in ``mass``, ``features`` and ``weight`` are, in this order: the ``columns`` given here, derived dijet
-    features (:data:`~cathode.data.features.DIJET_FEATURES`, if the file has both jets' momenta and masses, as LHC Olympics
-    files do), and the file's own columns. Each may also be an expression of them (``log(mj1 / mjj)``) or a definition
-    (``ratio = mj1 / mjj``).
+    features (:data:`~cathode.data.features.DIJET_FEATURES`, if the file has both jets' momenta and masses, as LHC
+    Olympics files do), and the file's own columns. Each may also be an expression of them (``log(mj1 / mjj)``) or a
+    definition (``ratio = mj1 / mjj``).
 
     Energies become TeV. Which columns are energies is known from their names (:data:`ENERGY_COLUMNS`) and from units
     that the file declares; the mass always is one. Other columns keep the unit they have.
@@ -66,9 +70,10 @@ def read_events(
         units: ``GeV``, ``TeV`` or ``MeV`` of the energies in the file; a mapping gives units of single columns (and
             ``"*"`` of the rest); ``auto`` takes what the file declares, GeV for the LHC Olympics layout, else TeV.
         weight: Column of event weights.
-        event_id: Column of whole-number ids. If not given, the column ``event_id`` of a file written by
-            :func:`~cathode.data.writers.write_events`, else row numbers, continued from file to file.
+        event_id: Column of whole-number ids. If not given, the column ``event_id``, if the file has one, else row
+            numbers, continued from file to file; ``"row"`` always numbers the rows.
         columns: Own names for columns or expressions of the file: ``{"mjj": "dijet_mass"}``.
+        allow_constant: Accept features that are the same in all events.
         rows_per_chunk: Rows held in memory at a time.
 
     Raises:
@@ -87,7 +92,7 @@ def read_events(
         offset += len(part)
         parts.append(part)
     events = parts[0] if len(parts) == 1 else Events.concatenate(parts)
-    return events.require_varying()
+    return events if allow_constant else events.require_varying()
 
 
 def read_truth(
@@ -147,9 +152,14 @@ def _labels_of(
 
 
 def _id_column(table: Table, event_id: str | None) -> str | None:
-    if event_id is not None:
-        return event_id
-    return "event_id" if table.event_format and "event_id" in table.columns else None
+    """The column of ids, or ``None`` to number the rows."""
+    if event_id is None:
+        return "event_id" if "event_id" in table.columns else None
+    if event_id == ROW_NUMBERS:
+        return None
+    if event_id not in table.columns:
+        raise UserError(f"{table.path}: no column {event_id!r}{near_matches(event_id, table.columns)}")
+    return event_id
 
 
 @dataclass(frozen=True)
@@ -192,9 +202,13 @@ class _Plan:
             )
         aliases = {name: parse_expression(text) for name, text in columns.items()}
         derived = available_dijet_features(table.columns)
-        names = _Names(table, aliases, derived, _scales(table, units))
+        names = _Names(table, aliases, derived, to_tev(table, units))
         if mass == "mjj" and "mjj" not in names.known and "mass" in names.known:
             mass = "mass"
+        # A column that serves as the mass, or is given the name of an energy, is an energy wherever it is used.
+        for name, text in {**columns, mass: columns.get(mass, mass)}.items():
+            if text in table.columns and text not in derived and (name == mass or name in ENERGY_COLUMNS):
+                names.scales.setdefault(text, ENERGY_UNITS[_default_unit(table, units)])
         if features is None:
             features = _default_features(table, derived, mass, weight, event_id)
         sources: dict[str, _Source] = {}
@@ -208,8 +222,6 @@ class _Plan:
             if name in sources:
                 raise UserError(f"feature {name!r} is listed more than once: list every feature once")
             sources[name] = names.source(expression)
-        if event_id is not None and event_id not in table.columns:
-            raise UserError(f"{table.path}: no column {event_id!r}{near_matches(event_id, table.columns)}")
         return _Plan(
             mass=names.source(split_definition(mass)[1], unit=_default_unit(table, units)),
             features=sources,
@@ -306,7 +318,7 @@ def _default_unit(table: Table, units: Units) -> str:
     return "GeV" if table.format == "lhco-features" else "TeV"
 
 
-def _scales(table: Table, units: Units) -> dict[str, float]:
+def to_tev(table: Table, units: Units) -> dict[str, float]:
     """Factor to TeV of every column of the file that is known to be an energy with a known unit."""
     default = _default_unit(table, units)
     explicit = isinstance(units, str) and units != "auto"

@@ -8,7 +8,7 @@ from typing import Any
 
 from cathode.data.expressions import near_matches
 from cathode.data.features import JET_COLUMNS
-from cathode.data.readers.table import Chunk, Table, as_column
+from cathode.data.readers.table import Chunk, Table, as_column, energy_unit
 from cathode.support.errors import UserError, require
 
 __all__ = ["open_root"]
@@ -16,6 +16,8 @@ __all__ = ["open_root"]
 
 def open_root(path: Path, inside: str | None = None) -> Table:
     """The flat numeric branches of a tree; jagged and object branches are left out.
+
+    A string called ``units`` beside the tree declares the unit of energies.
 
     Args:
         path: The file.
@@ -41,6 +43,7 @@ def open_root(path: Path, inside: str | None = None) -> Table:
             tree_name = _choose(path, trees, inside)
             tree = file[tree_name]
             rows = int(tree.num_entries)
+            unit = energy_unit(str(file["units"])) if "units" in file else None
             columns = tuple(name for name in tree.keys(recursive=False) if _is_flat(tree, name))
     except UserError:
         raise
@@ -64,6 +67,7 @@ def open_root(path: Path, inside: str | None = None) -> Table:
         columns=columns,
         rows=rows,
         read=read,
+        units={} if unit is None else {"*": unit},
         notes=(f"tree {tree_name}",),
     )
 

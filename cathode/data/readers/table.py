@@ -56,10 +56,9 @@ class Table:
         format: What it is, in a word or two, for humans and for decisions (``lhco-features``, ``hdf5``, ``csv``, ...).
         columns: Names of its numeric columns.
         rows: Number of rows, where the format tells without reading everything.
-        units: Energy unit of columns that declare one (``GeV``), by column.
+        units: Energy unit of columns that declare one (``GeV``), by column; ``"*"`` is for all others.
         read: ``read(columns, rows_per_chunk)`` yields chunks of those columns in file order.
         notes: Remarks for ``describe_file``.
-        event_format: Whether the file says that it was written from :class:`~cathode.data.events.Events`.
     """
 
     path: Path
@@ -69,7 +68,6 @@ class Table:
     read: Callable[[Sequence[str], int], Iterator[Chunk]]
     units: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    event_format: bool = False
 
     def chunks(self, columns: Sequence[str], *, rows_per_chunk: int = CHUNK_ROWS) -> Iterator[Chunk]:
         """Chunks of these columns.

@@ -10,20 +10,27 @@ from typing import Any
 import numpy as np
 
 from cathode.data.features import JET_COLUMNS
-from cathode.data.readers.table import Chunk, Table, as_column
+from cathode.data.readers.table import Chunk, Table, as_column, energy_unit
 from cathode.support.errors import UserError
 
 __all__ = ["open_text", "read_label_list"]
 
 _SEPARATORS = (",", ";", "\t")
+_UNITS = re.compile(r"units\s*[:=]\s*(\w+)", re.IGNORECASE)
 
 
-def _header(path: Path) -> tuple[list[str], str]:
-    """Column names and separator from the first line that is not a comment."""
+def _header(path: Path) -> tuple[list[str], str, str | None]:
+    """Column names and separator from the first line that is not a comment; the unit of a comment ``# units: GeV``."""
+    unit = None
+    first = None
     try:
         with path.open(encoding="utf-8-sig") as stream:
-            lines = (line.rstrip("\r\n") for line in stream)
-            first = next((line for line in lines if line.strip() and not line.startswith("#")), None)
+            for line in stream:
+                if line.startswith("#"):
+                    unit = energy_unit(declared[1]) if (declared := _UNITS.search(line)) else unit
+                elif line.strip():
+                    first = line.rstrip("\r\n")
+                    break
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: neither a known binary format nor UTF-8 text") from error
     if first is None:
@@ -34,7 +41,7 @@ def _header(path: Path) -> tuple[list[str], str]:
         raise UserError(f"{path}: the first line has numbers instead of column names: add a header line")
     if len(set(names)) != len(names):
         raise UserError(f"{path}: a column name occurs twice in the header: make the names distinct")
-    return names, separator
+    return names, separator, unit
 
 
 def _is_number(text: str) -> bool:
@@ -46,7 +53,8 @@ def _is_number(text: str) -> bool:
 
 
 def open_text(path: Path) -> Table:
-    """A text table with a header line, separated by comma, semicolon, tab or spaces; ``#`` starts a comment.
+    """A text table with a header line, separated by comma, semicolon, tab or spaces; ``#`` starts a comment, and a
+    comment ``# units: GeV`` before the header declares the unit of energies.
 
     Empty fields are NaN, so that they are counted rather than filled.
 
@@ -55,7 +63,7 @@ def open_text(path: Path) -> Table:
     """
     import pandas as pd
 
-    names, separator = _header(path)
+    names, separator, unit = _header(path)
     options: dict[str, Any] = {"sep": separator, "comment": "#", "skipinitialspace": True, "encoding": "utf-8-sig"}
 
     def damaged(error: Exception) -> UserError:
@@ -71,7 +79,7 @@ def open_text(path: Path) -> Table:
         for name, header in zip(names, beginning.columns, strict=False)
         if pd.to_numeric(beginning[header], errors="coerce").notna().any() or beginning[header].isna().all()
     )
-    if len(beginning.columns) != len(names) or not columns:
+    if len(beginning.columns) != len(names) or not columns or not len(beginning):
         raise UserError(f"{path}: no columns of numbers under a header line: is this a text table?")
 
     def read(wanted: Sequence[str], rows_per_chunk: int) -> Iterator[Chunk]:
@@ -85,7 +93,7 @@ def open_text(path: Path) -> Table:
             raise damaged(error) from error
 
     is_lhco = set(JET_COLUMNS).issubset(columns)
-    return Table(path, "lhco-features" if is_lhco else "csv", columns, None, read)
+    return Table(path, "lhco-features" if is_lhco else "csv", columns, None, read, {} if unit is None else {"*": unit})
 
 
 def _numbers(series: Any, name: str, path: Path) -> np.ndarray:
