@@ -75,17 +75,18 @@ def test_round_trip_and_jacobian(name):
     torch.testing.assert_close(density.loss(x, c), -density.log_prob(x, c))
 
 
+@torch.no_grad()
 def test_integrates_to_one_in_two_dimensions(name):
     density = shaken(make(name, features=2, context_features=1).double(), size=0.15).eval()
     axis = torch.linspace(-20, 20, 801, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     context = torch.full((1, 1), 0.7, dtype=torch.float64)
-    with torch.no_grad():
-        pieces = [density.log_prob(part, context.expand(len(part), -1)).exp() for part in grid.split(100_000)]
+    pieces = [density.log_prob(part, context.expand(len(part), -1)).exp() for part in grid.split(100_000)]
     p = torch.cat(pieces).reshape(len(axis), len(axis))
     assert float(torch.trapezoid(torch.trapezoid(p, axis), axis)) == pytest.approx(1.0, abs=2e-3)
 
 
+@torch.no_grad()
 def test_float32_decodes_what_it_encodes(name):
     density = shaken(make(name)).eval()
     x, c = events(count=2000, dtype=torch.float32)
@@ -128,6 +129,7 @@ def test_few_features_and_no_context(name, features, context_features):
     assert density.loss(x, context).shape == (64,)
 
 
+@torch.no_grad()
 def test_a_bad_row_stays_alone(name):
     density = shaken(make(name)).eval()
     x, c = events(count=5, dtype=torch.float32)
@@ -139,6 +141,7 @@ def test_a_bad_row_stays_alone(name):
     torch.testing.assert_close(bad[keep], good[keep])
 
 
+@torch.no_grad()
 def test_context_matters_and_is_checked(name):
     density = shaken(make(name)).eval()
     x, c = events(dtype=torch.float32)
@@ -164,6 +167,7 @@ def test_parameter_count_of_cathode(cls):
     assert sum(isinstance(layer, BatchNormFlow) for layer in density.layers) == 15
 
 
+@torch.no_grad()
 def test_batch_norm_uses_the_batch_in_training_and_the_training_set_afterwards():
     density = shaken(make("maf").double())
     x, c = events(count=500)
@@ -181,6 +185,7 @@ def test_batch_norm_uses_the_batch_in_training_and_the_training_set_afterwards()
     torch.testing.assert_close(density.log_prob(x[:1], c[:1]), density.log_prob(x, c)[:1])
 
 
+@torch.no_grad()
 def test_batch_norm_log_determinant_in_training_mode():
     layer = BatchNormFlow(3).double()
     with torch.no_grad():
@@ -194,6 +199,7 @@ def test_batch_norm_log_determinant_in_training_mode():
     assert float(log_det[0]) == pytest.approx(expected, abs=1e-4)
 
 
+@torch.no_grad()
 def test_batch_norm_momentum_keeps_a_running_average():
     layer = BatchNormFlow(1, momentum=0.9)
     layer.direct(torch.tensor([[1.0], [3.0]]), batch_statistics=True)
@@ -203,6 +209,7 @@ def test_batch_norm_momentum_keeps_a_running_average():
         BatchNormFlow(1, momentum=2.0)
 
 
+@torch.no_grad()
 def test_before_evaluation_through_preprocessing():
     x, c = events(count=300)
     x = x * 100 + 7
@@ -234,6 +241,7 @@ def test_splines_are_inverted_in_float64(name):
     torch.testing.assert_close(density.decode(density.encode(x, c), c), x, rtol=1e-6, atol=1e-6)
 
 
+@torch.no_grad()
 def test_spline_is_the_identity_outside_its_bound():
     x = torch.tensor([[6.0, -7.0, 5.5]])
     for name in ("rqs-autoregressive", "nflows-rqs-autoregressive"):
@@ -312,7 +320,7 @@ def test_both_backends_reach_the_same_likelihood_near_the_truth(architecture):
             losses[backend] = density.loss(x_test, c_test) - exact
     # Per-event differences: their mean is 0 within what 10,000 events can tell, and a little for unfinished training.
     for excess in losses.values():
-        assert float(excess.mean()) < 0.03
+        assert float(excess.mean()) < 0.02
         assert float(excess.mean()) > -4 * float(excess.std()) / math.sqrt(len(excess))
     difference = losses[""] - losses["nflows-"]
-    assert abs(float(difference.mean())) < 0.015 + 4 * float(difference.std()) / math.sqrt(len(difference))
+    assert abs(float(difference.mean())) < 0.01 + 4 * float(difference.std()) / math.sqrt(len(difference))
