@@ -10,6 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,7 +119,8 @@ def run_parts(
                 bar.update(task.events)
             return len(missing)
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(processes, len(missing)), mp_context=context) as pool:
+        workers = min(processes, len(missing))
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
             futures = {pool.submit(work, task): task for task in missing}
             try:
                 for future in as_completed(futures):
@@ -126,3 +130,16 @@ def run_parts(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return len(missing)
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone: a killed parent cannot stop its pool, which would wait forever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch(sentinel: int) -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True, name="end-with-parent").start()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cathode.data.readers.raw import PARTICLES, iterate_raw, raw_shape
 from cathode.jets.clustering import leading_jets
-from cathode.jets.features import dijet_features
-from cathode.jets.layouts import raw_size, read_raw, write_features
+from cathode.jets.features import dijet_features, write_dijets
 from cathode.jets.parts import load_part, parts_folder, run_parts
 from cathode.jets.substructure import Axes
 from cathode.support.errors import UserError, require
@@ -89,7 +89,8 @@ def features_from_raw(
         raise UserError(f"the number of processes must be at least 1, got {workers}")
     require("fastjet", "jets")
     source, target = Path(path), Path(output)
-    events, labelled = raw_size(source)
+    events, columns = raw_shape(source)
+    labelled = columns > 3 * PARTICLES
     if events == 0:
         raise UserError(f"{source} has no events: give a raw file with at least one row")
     stat = source.stat()
@@ -112,7 +113,7 @@ def features_from_raw(
             features[task.start : task.stop] = part["features"]
             if label is not None:
                 label[task.start : task.stop] = part["label"]
-    write_features(target, features, label)
+    write_dijets(target, features, label)
     shutil.rmtree(folder)
     incomplete = int(np.all(features[:, 7:10] == 0, axis=1).sum())
     if incomplete:
@@ -121,11 +122,8 @@ def features_from_raw(
 
 
 def _write_chunk(task: _Chunk) -> None:
-    particles, label = read_raw(task.source, task.start, task.stop)
-    try:
-        jets = leading_jets(particles, radius=task.radius)
-    except UserError as error:
-        raise UserError(f"{task.source}, rows {task.start} to {task.stop}: {error}") from error
+    ((particles, label),) = iterate_raw(task.source, chunk=task.events, start=task.start, stop=task.stop)
+    jets = leading_jets(particles, radius=task.radius)
     features = dijet_features(particles, jets, axes=task.axes)
     with atomic_write(task.path) as temporary:
         np.savez(temporary, features=features, label=np.zeros(0) if label is None else label)

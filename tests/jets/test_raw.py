@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import cathode.jets.raw as raw_module
+from cathode.data.features import JET_COLUMNS
+from cathode.data.readers.raw import iterate_raw, raw_shape
 from cathode.jets.clustering import invariant_mass, leading_jets
-from cathode.jets.features import FEATURE_COLUMNS
-from cathode.jets.layouts import raw_size, read_raw, write_raw
+from cathode.jets.layouts import write_raw
 from cathode.jets.raw import features_from_raw
 from cathode.jets.substructure import jet_constituents, n_subjettiness
 from cathode.support.errors import UserError
@@ -94,7 +95,7 @@ def test_readable_with_pandas(sample, tmp_path: Path) -> None:
     pytest.importorskip("tables")
     features_from_raw(sample[0], tmp_path / "features.h5")
     frame = pandas.read_hdf(tmp_path / "features.h5")
-    assert list(frame.columns) == [*FEATURE_COLUMNS, "label"]
+    assert list(frame.columns) == [*JET_COLUMNS, "label"]
     np.testing.assert_array_equal(frame.to_numpy(), values(tmp_path / "features.h5"))
 
 
@@ -174,18 +175,18 @@ def test_bad_files(sample, tmp_path: Path) -> None:
     path, particles, label = sample
     output = tmp_path / "features.h5"
     (tmp_path / "text.h5").write_text("not HDF5")
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot read this HDF5 file"):
         features_from_raw(tmp_path / "text.h5", output)
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot read this HDF5 file"):
         features_from_raw(tmp_path / "absent.h5", output)
     features_from_raw(path, tmp_path / "narrow.h5")
-    with pytest.raises(UserError, match="expected a table 'df' of 2101"):
+    with pytest.raises(UserError, match="not an LHC Olympics raw file"):
         features_from_raw(tmp_path / "narrow.h5", output)
     with pytest.raises(UserError, match="has no events"):
         features_from_raw(write_plain(tmp_path / "empty.h5", particles[:0], label[:0]), output)
     particles[12, 3, 0] = np.inf
     broken = write_plain(tmp_path / "broken.h5", particles, label)
-    with pytest.raises(UserError, match="rows 10 to 20: 1 of 10 events have particles that are not finite"):
+    with pytest.raises(UserError, match="1 events with NaN or infinite values in rows 10 to 19"):
         features_from_raw(broken, output, chunk=10)
     with pytest.raises(UserError, match="chunk must be at least 1"):
         features_from_raw(path, output, chunk=0)
@@ -197,7 +198,7 @@ def test_bad_files(sample, tmp_path: Path) -> None:
 def test_raw_layout_round_trip(tmp_path: Path) -> None:
     particles = dijets(9, seed=5)
     write_raw(tmp_path / "raw.h5", [particles[:4], particles[4:]], 1.0, 9)
-    assert raw_size(tmp_path / "raw.h5") == (9, True)
-    found, label = read_raw(tmp_path / "raw.h5", 2, 8)
+    assert raw_shape(tmp_path / "raw.h5") == (9, 2101)
+    ((found, label),) = iterate_raw(tmp_path / "raw.h5", start=2, stop=8)
     np.testing.assert_array_equal(found, particles[2:8])
     np.testing.assert_array_equal(label, 1.0)

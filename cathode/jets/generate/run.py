@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from cathode.jets.features import write_dijets
 from cathode.jets.generate.settings import GenerateSettings
 from cathode.jets.generate.shard import ShardTask, read_shard, write_shard
-from cathode.jets.layouts import write_constituents, write_features, write_raw
+from cathode.jets.layouts import write_constituents, write_raw
 from cathode.jets.parts import parts_folder, run_parts
 from cathode.support.errors import UserError, require
 from cathode.support.files import sha256_of, write_json
@@ -194,7 +195,7 @@ def _assemble(
             if (shard := read_shard(task.path)).constituents is not None
         )
         write_constituents(constituents, pairs, settings.label, settings.events)
-    write_features(target, features, np.full(settings.events, float(settings.label)))
+    write_dijets(target, features, np.full(settings.events, float(settings.label)))
     return {
         "events": settings.events,
         "collisions": collisions,

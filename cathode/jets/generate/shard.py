@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cathode.data.readers.raw import PARTICLES
 from cathode.jets.clustering import LeadingJets, invariant_mass, leading_jets, pseudorapidity
 from cathode.jets.features import dijet_features
 from cathode.jets.generate.detector import detect
 from cathode.jets.generate.pythia import Collisions
 from cathode.jets.generate.settings import GenerateSettings
-from cathode.jets.layouts import RAW_PARTICLES
 from cathode.jets.parts import load_part
 from cathode.jets.substructure import jet_constituents
 from cathode.support.errors import UserError
@@ -120,9 +120,9 @@ def write_shard(task: ShardTask) -> None:
         if task.constituents:
             constituents.append(jet_constituents(kept, chosen.assignment, max_constituents=task.constituents))
         if task.particles:
-            truncated += int((kept[:, RAW_PARTICLES:, 0] > 0).any(axis=1).sum())
+            truncated += int((kept[:, PARTICLES:, 0] > 0).any(axis=1).sum())
             # By falling pT, so it is the softest that the raw layout has no room for.
-            kept = kept[:, :RAW_PARTICLES]
+            kept = kept[:, :PARTICLES]
             present = kept[..., 0] > 0
             flat.append(kept[present])
             sizes.append(present.sum(axis=1))
@@ -146,8 +146,8 @@ def read_shard(path: Path) -> Shard:
         particles = None
         if "particles" in part:
             sizes = part["sizes"]
-            particles = np.zeros((len(sizes), RAW_PARTICLES, 3))
-            particles[np.arange(RAW_PARTICLES) < sizes[:, None]] = part["particles"]
+            particles = np.zeros((len(sizes), PARTICLES, 3))
+            particles[np.arange(PARTICLES) < sizes[:, None]] = part["particles"]
         return Shard(
             features=part["features"],
             collisions=int(part["tried"]),

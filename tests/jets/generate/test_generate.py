@@ -14,9 +14,11 @@ from pathlib import Path
 import h5py
 import hdf5plugin  # noqa: F401
 import numpy as np
+import psutil
 import pytest
 
-from cathode.jets.features import FEATURE_COLUMNS
+from cathode.data.features import JET_COLUMNS
+from cathode.jets.generate import run as run_module
 from cathode.jets.generate import shard as shard_module
 from cathode.jets.generate.pythia import Collisions
 from cathode.jets.generate.run import generate, provenance_path
@@ -27,7 +29,7 @@ from cathode.support.errors import UserError
 
 pytest.importorskip("pythia8mc", reason="the generator needs the extra [generate]")
 
-SMALL = GenerateSettings(events=20, shard_events=8, seed=3)
+SMALL = GenerateSettings(events=20, shard_events=5, seed=3)
 
 
 def table(path: Path) -> np.ndarray:
@@ -69,7 +71,7 @@ def test_the_layouts_tell_the_same_story(background: Path, tmp_path: Path) -> No
     np.testing.assert_allclose(again, rows, rtol=1e-9, atol=1e-6)
     with h5py.File(background / "pieces.h5") as file:
         assert file.attrs["label"] == 0
-        assert file["jet_features"].attrs["columns"].split(",") == list(FEATURE_COLUMNS)
+        assert file["jet_features"].attrs["columns"].split(",") == list(JET_COLUMNS)
         np.testing.assert_allclose(file["jet_features"][:], rows[:, :14], rtol=1e-6, atol=1e-3)
         pieces = file["constituents"][:]
     assert pieces.shape == (20, 2, 30, 3)
@@ -90,48 +92,51 @@ def test_provenance(background: Path) -> None:
     assert {"pythia8mc", "fastjet"} <= set(record["programs"])
 
 
-def test_any_number_of_processes(background: Path, tmp_path: Path) -> None:
-    generate(SMALL, tmp_path / "qcd.h5", processes=2)
-    np.testing.assert_array_equal(table(tmp_path / "qcd.h5"), table(background / "qcd.h5"))
-
-
 def test_seed_decides(background: Path, tmp_path: Path) -> None:
-    generate(dataclasses.replace(SMALL, seed=4, events=8), tmp_path / "other.h5")
+    generate(dataclasses.replace(SMALL, seed=4, events=5), tmp_path / "other.h5")
     assert not np.isin(table(tmp_path / "other.h5")[:, 0], table(background / "qcd.h5")[:, 0]).any()
 
 
-def test_killed_and_started_again(background: Path, tmp_path: Path) -> None:
-    """A real kill after the first shard: nothing half-written, and the second call ends with the same events."""
+def test_killed_and_started_again_on_other_processes(background: Path, tmp_path: Path) -> None:
+    """A real kill after the first shard of two workers: they end, nothing is half-written, one process finishes."""
     output = tmp_path / "qcd.h5"
-    program = (
-        "import sys; from cathode.jets.generate.run import generate;"
-        "from cathode.jets.generate.settings import GenerateSettings;"
-        "generate(GenerateSettings(events=20, shard_events=8, seed=3), sys.argv[1])"
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        "if __name__ == '__main__':\n"
+        "    from cathode.jets.generate.run import generate\n"
+        "    from cathode.jets.generate.settings import GenerateSettings\n"
+        "    generate(GenerateSettings(events=20, shard_events=5, seed=3), sys.argv[1], processes=2)\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(output)], cwd=Path(__file__).parents[3], stdout=subprocess.DEVNULL
-    )
-    first = tmp_path / "qcd.h5.parts" / "000000.npz"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    process = subprocess.Popen([sys.executable, str(program), str(output)], env=environment, stdout=subprocess.DEVNULL)
+    folder = tmp_path / "qcd.h5.parts"
     deadline = time.monotonic() + 120
-    while not first.exists():
+    while not list(folder.glob("0*.npz")):
         assert process.poll() is None, "the generator ended before its first shard"
         assert time.monotonic() < deadline
         time.sleep(0.005)
+    children = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    assert len(children) >= 2
+    assert not psutil.wait_procs(children, timeout=60)[1]
     assert not output.exists()
-    before = first.stat().st_mtime_ns
-    made: list[Path] = []
-    real = shard_module.write_shard
-    from cathode.jets.generate import run as run_module
+    kept = {path.name for path in folder.glob("0*.npz")}
+    made: set[str] = set()
+
+    def counting(task: ShardTask) -> None:
+        made.add(task.path.name)
+        write_shard(task)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "write_shard", lambda task: (made.append(task.path), real(task)))
+        patch.setattr(run_module, "write_shard", counting)
         generate(SMALL, output)
-    assert first.name not in {path.name for path in made}
-    assert before
+    assert kept
+    assert kept | made == {f"{number:06d}.npz" for number in range(4)}
+    assert not kept & made
     np.testing.assert_array_equal(table(output), table(background / "qcd.h5"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["qcd.h5", "qcd.provenance.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["program.py", "qcd.h5", "qcd.provenance.json"]
 
 
 def test_complete_output_is_kept_and_foreign_output_is_refused(background: Path, tmp_path: Path) -> None:
@@ -148,6 +153,7 @@ def test_complete_output_is_kept_and_foreign_output_is_refused(background: Path,
     with pytest.raises(UserError, match="exists and holds something else"):
         generate(dataclasses.replace(SMALL, seed=9), background / "qcd.h5")
     (tmp_path / "a.h5.parts").mkdir()
+    (tmp_path / "a.h5.parts" / "000000.npz").touch()
     (tmp_path / "a.h5.parts" / "job.json").write_text('{"job": "another"}')
     with pytest.raises(UserError, match="parts of another job"):
         generate(SMALL, tmp_path / "a.h5")
