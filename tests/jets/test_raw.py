@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import hdf5plugin  # noqa: F401
 import numpy as np
+import pandas as pd
 import pytest
 
 import cathode.jets.raw as raw_module
@@ -91,10 +92,8 @@ def test_the_label_has_no_influence_on_the_features(sample, tmp_path: Path) -> N
 
 
 def test_readable_with_pandas(sample, tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
-    pytest.importorskip("tables")
     features_from_raw(sample[0], tmp_path / "features.h5")
-    frame = pandas.read_hdf(tmp_path / "features.h5")
+    frame = pd.read_hdf(tmp_path / "features.h5")
     assert list(frame.columns) == [*JET_COLUMNS, "label"]
     np.testing.assert_array_equal(frame.to_numpy(), values(tmp_path / "features.h5"))
 
@@ -201,4 +200,6 @@ def test_raw_layout_round_trip(tmp_path: Path) -> None:
     assert raw_shape(tmp_path / "raw.h5") == (9, 2101)
     ((found, label),) = iterate_raw(tmp_path / "raw.h5", start=2, stop=8)
     np.testing.assert_array_equal(found, particles[2:8])
-    np.testing.assert_array_equal(label, 1.0)
+    np.testing.assert_array_equal(label, 1)
+    frame = pd.read_hdf(tmp_path / "raw.h5")
+    np.testing.assert_array_equal(frame.to_numpy()[:, :2100].reshape(9, 700, 3), particles)

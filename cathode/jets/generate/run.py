@@ -42,7 +42,8 @@ class GenerateResult:
         provenance: The JSON file that says how they were made.
         events: Accepted events.
         collisions: Collisions generated for them.
-        cross_section_pb: Pythia's cross-section before the cuts [pb], mean over shards.
+        cross_section_pb: Pythia's cross-section before the cuts [pb], mean over shards; for ``wprime``, with its forced
+            widths, it is no prediction of any model.
     """
 
     features: Path
