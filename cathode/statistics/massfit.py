@@ -156,6 +156,10 @@ def fit_sidebands(
     """
     counts, edges = _checked(counts, edges, sqrt_s)
     fitted = _fitted_bins(edges, blind)
+    if blind is not None and counts[edges[1:] <= blind[0] + 1e-9].sum() == 0:
+        raise UserError(
+            f"mass fit: no events below the window {blind} TeV, so nothing to interpolate from; lower the range"
+        )
     candidates = _candidates(counts[fitted], parameters, max_parameters)
     if not 0 < alpha < 1:
         raise UserError(f"mass fit: alpha={alpha} must be between 0 and 1")

@@ -55,8 +55,8 @@ def window_test(fit: SidebandFit, observed: float | None = None, *, toys: int = 
     """Compare the events in the blinded window with the interpolated sideband fit.
 
     The profile likelihood has the yield of the window free under "signal" (then the sidebands alone fix the
-    background) and zero under "no signal" (then sidebands and window are fitted together, the window as one bin);
-    the signed root of the likelihood ratio is asymptotically normal.
+    background) and zero under "no signal" (then sidebands and window are fitted together, the window as one
+    bin); the signed root of the likelihood ratio is asymptotically normal.
 
     Args:
         fit: Result of :func:`cathode.statistics.massfit.fit_sidebands` with a blinded window.

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from cathode.statistics.binning import good_binning
@@ -214,6 +216,7 @@ def test_binning_starts_after_a_turn_on():
         (SHAPE * 100, EDGES, {"blind": (2.4, 3.7)}, "no bins below"),
         (SHAPE * 100, EDGES, {"blind": (3.3, 5.5)}, "no bins above"),
         (SHAPE * 5, EDGES, {}, "too few"),
+        (SHAPE * 500 * (EDGES[:-1] > 3.3), EDGES, {}, "no events below"),
         (SHAPE * 100, EDGES, {"parameters": 7}, "must be 'auto' or 2 to 5"),
         (SHAPE * 100, EDGES, {"alpha": 0}, "between 0 and 1"),
         (
@@ -227,6 +230,25 @@ def test_binning_starts_after_a_turn_on():
 def test_bad_input(counts, edges, keywords, message):
     with pytest.raises(UserError, match=message):
         fit_sidebands(counts, edges, **keywords)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 400), min_size=26, max_size=26),
+    parameters=st.sampled_from(["auto", 2, 3, 5]),
+    thinning=st.sampled_from([1, 20, 300]),
+)
+def test_any_spectrum_ends_in_finite_numbers_or_a_user_error(counts, parameters, thinning):
+    spectrum = np.array(counts) // thinning
+    try:
+        fit = fit_sidebands(spectrum, EDGES, parameters=parameters)
+    except UserError:
+        return
+    for values in (fit.expected, fit.expected_error, fit.pulls, fit.coefficients, fit.chi2):
+        assert np.isfinite(values).all()
+    assert fit.valid or fit.problems
+    if fit.valid:
+        assert 0 <= window_test(fit).p_value <= 1
 
 
 def test_bad_window_and_binning():
