@@ -122,6 +122,13 @@ def test_float32_comes_back_as_float32_and_agrees(fitted):
     torch.testing.assert_close(back, x.float(), rtol=1e-4, atol=1e-5)
 
 
+def test_casting_a_module_keeps_the_digits_of_the_statistics(fitted):
+    x = data(seed=4)
+    expected, _ = fitted.forward_and_log_det(x)
+    cast = copy.deepcopy(fitted).float().to(torch.float16)
+    assert torch.equal(cast.forward_and_log_det(x)[0], expected)
+
+
 def test_describe_build_load_gives_the_same_map(fitted):
     rebuilt = registry.build(registry.describe(fitted))
     rebuilt.load_state_dict(fitted.state_dict())

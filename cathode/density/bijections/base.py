@@ -4,8 +4,9 @@ A bijection is a strictly monotone (or linear) change of variables :math:`y = f(
 act on the last axis of ``(B, D)`` vectors and of ``(B, P, F)`` sets with a boolean ``mask (B, P)`` (True = real).
 Masked entries are never looked at, contribute nothing to the log-determinant and come out as 0.
 
-* Statistics come from :meth:`Bijection.fit`, which returns a *new* bijection, and live in float64 buffers.  Before
-  ``fit`` a member with statistics is the identity map of its kind (mean 0, scale 1).
+* Statistics come from :meth:`Bijection.fit`, which returns a *new* bijection, and live in float64 buffers, also in a
+  module that is cast to another dtype.  Before ``fit`` a member with statistics is the identity map of its kind (mean
+  0, scale 1).
 * Arithmetic is done in float64 and returned in the dtype of the input: a logit in float32 has no digits left near 1.
 * Values outside the domain of a bounded member follow its ``policy``; see :mod:`cathode.density.bijections.domain`.
 """
@@ -13,6 +14,7 @@ Masked entries are never looked at, contribute nothing to the log-determinant an
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -143,6 +145,16 @@ class Bijection(nn.Module):
 
     def extra_repr(self) -> str:
         return f"features={self.features}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # module.float() and module.to(dtype) are about networks: statistics keep their digits and only change device.
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, value in before.items():
+            after = self._buffers[name]
+            if value is not None and after is not None and after.dtype != value.dtype:
+                self._buffers[name] = value.to(after.device)
+        return self
 
     # What members define.
 
