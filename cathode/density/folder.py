@@ -139,7 +139,7 @@ def load_history(folder: str | Path) -> pd.DataFrame:
     """
     path = Path(folder) / _HISTORY
     try:
-        return pd.read_csv(path, float_precision="round_trip")
+        return pd.read_csv(path, engine="python")  # the parser whose floats are exact in every version
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a table: {error}") from error
 

@@ -268,7 +268,7 @@ class _Run:
         sums: dict[str, float] = {}
         seen = skipped = 0
         spent = self.spent()
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         factor = 1.0
         for i, batch in enumerate(batches):
             if config.max_seconds is not None and i % _CLOCK_STEPS == 0:
@@ -292,7 +292,7 @@ class _Run:
             if self.ema is not None:
                 self.ema.step(count * ranks.world)
             bar.update(count * ranks.world)
-        elapsed = time.perf_counter() - began
+        elapsed, elapsed_cpu = time.perf_counter() - began, time.process_time() - began_cpu
         names = sorted(sums)
         total, *means = ranks.sum(float(seen), *(sums[name] for name in names), device=self.device)
         row = {name: value / total for name, value in zip(names, means, strict=True)}
@@ -304,6 +304,7 @@ class _Run:
             "events": total,
             "non_finite_batches": float(skipped),
             "events_per_second": total / elapsed,
+            "events_per_cpu_second": total / max(elapsed_cpu, 1e-9) / ranks.world,
         }
 
     def _count_non_finite(self, skipped: int, *, all_of_them: bool) -> None:

@@ -21,8 +21,9 @@ class FitResult:
         history: One row per epoch; row 0 is the untrained density.  Columns: ``epoch``, ``train_loss`` (mean over the
             epoch while the weights moved; for epoch 0 over a random part of the data as large as the validation data),
             ``validation_loss``, ``learning_rate`` (at the end), ``gradient_norm`` (mean before clipping), ``events``,
-            ``non_finite_batches``, ``events_per_second`` (training alone), ``seconds`` and ``cpu_seconds`` (since the
-            start, earlier runs of a resumed fit included), and one for each further loss of a custom step.
+            ``non_finite_batches``, ``events_per_second`` and ``events_per_cpu_second`` (training alone, the latter of
+            one process), ``seconds`` and ``cpu_seconds`` (since the start, earlier runs of a resumed fit included),
+            and one for each further loss of a custom step.
         best_states: The best epochs, best first: ``(epoch, validation_loss, state)``; ``epoch`` is the row of
             ``history`` with that loss.
         validation_loss: Validation loss of ``density`` (for a mixture: mean over its members).

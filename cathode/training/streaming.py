@@ -26,8 +26,8 @@ class HDF5Source:
 
     Each epoch the blocks of ``block_rows`` consecutive rows come in random order; ``blocks_in_memory`` of them
     at a time are read and their rows shuffled together.  The file is thus read in long pieces, memory is bounded by
-    ``block_rows * blocks_in_memory`` rows, and a batch mixes that many blocks.  Every row appears once per epoch, except
-    that with several ranks up to ``world - 1`` rows of each pool are left out, so that shares are equal.
+    ``block_rows * blocks_in_memory`` rows, and a batch mixes that many blocks.  Every row appears once per epoch,
+    except that with several ranks up to ``world - 1`` rows of each pool are left out, so that shares are equal.
 
     Args:
         path: The file.

@@ -19,9 +19,7 @@ class Gaussian(ConditionalDensity):
         self.event_shape = (features,)
         self.context_features = 1
         self.jitter = jitter
-        self.net = nn.Sequential(
-            nn.Linear(1, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, 2 * features)
-        )
+        self.net = nn.Sequential(nn.Linear(1, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, 2 * features))
 
     def log_prob(self, x, context=None):
         mean, log_width = self.net(context).chunk(2, -1)

@@ -93,7 +93,10 @@ def test_best_epochs_are_the_lowest_finite_ones(losses, size):
 
 
 def test_average_of_states():
-    states = [{"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)}, {"w": torch.tensor([3.0, 6.0]), "n": torch.tensor(5)}]
+    states = [
+        {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)},
+        {"w": torch.tensor([3.0, 6.0]), "n": torch.tensor(5)},
+    ]
     averaged = average_states(states)
     assert torch.equal(averaged["w"], torch.tensor([2.0, 4.0]))
     assert averaged["w"].dtype == torch.float32
