@@ -40,8 +40,8 @@ _NODE_FIELDS = ("value", "feature_idx", "num_threshold", "missing_go_to_left", "
 class TreeEnsemble(ClassifierMixin, BaseEstimator):
     """Mean of many gradient-boosted tree classifiers, each with its own split, template events and seed.
 
-    The settings follow the literature on tree-based weak supervision (Finke et al., arXiv:2309.13111; Freytsis et al.,
-    arXiv:2310.13057): scikit-learn's ``HistGradientBoostingClassifier`` with 127 bins, up to 200 trees of 31 leaves,
+    The settings follow the literature on tree-based weak supervision (Finke et al., arXiv:2309.13111; Das et al.,
+    arXiv:2312.11629): scikit-learn's ``HistGradientBoostingClassifier`` with 127 bins, up to 200 trees of 31 leaves,
     half of the events held out at random by each member for early stopping after 10 trees without improvement,
     balanced weights in training and validation, 50 members averaged.
 
@@ -49,10 +49,10 @@ class TreeEnsemble(ClassifierMixin, BaseEstimator):
     member sees two template events per data event.  Maximum SIC / SIC at 1e-2 / at 1e-3 background efficiency of 20
     members, signal at S/sqrt(B) = 2.2, on events that no member saw: simulated dijets with 28,000 template events
     (3 seeds) 20.2 / 6.6 / 15.4 with the literature's settings and 20.1 / 6.8 / 15.6 with these; a four-dimensional toy
-    (2 seeds, statistical spread 0.1) 4.0 / 3.8 / 1.9 without and 4.3 / 4.2 / 2.2 with the penalty and half the
-    features at one template event per data event, 4.5 / 4.4 / 2.3 at two and 4.4 / 4.4 / 2.3 at four (all), for 1.4
-    and 2.2 times the processor time.  Fewer leaves or more events per leaf lose up to 10 % of the maximum SIC on
-    the dijets; averaging log-odds instead of probabilities changes nothing.
+    (2 seeds) with one template event per data event 4.0 / 3.8 / 1.9 with the literature's settings; with a penalty of
+    50 and half of the features 4.5 / 4.4 / 2.3 at two template events per data event, and 4.4 / 4.4 / 2.3 at four for
+    1.6 times the processor time.  Eight leaves or 100 events per leaf lose 7-11 % of the maximum SIC on the dijets;
+    averaging log-odds instead of probabilities changes nothing.
 
     Args:
         members: Number of boosted classifiers that are averaged.
