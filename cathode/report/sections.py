@@ -207,8 +207,8 @@ def truth_section(truth: TruthResult, drawn: Figures) -> p.Section:
         p.paragraph(counts),
         p.table(header, rows, numeric=range(1, len(header)), strong=[0],
                 caption=symbols(
-                    "SIC = ε_S / √ε_B. The maximum is taken where the statistical error of the background is below 20 %; a"
-                    " dash means too few background events. Idealized: data against true background. Supervised: signal"
+                    "SIC = ε_S / √ε_B. The maximum is taken where the statistical error of the background is below 20 %;"
+                    " a dash means too few background events. Idealized: data against true background. Supervised: signal"
                     " against background. Both use the classifier of the search.")),
         p.figure(drawn["sic"], description="Significance improvement characteristic",
                  caption="Bands: 68 % over folds. Faint lines and the shaded range: background error above 20 %."),

@@ -48,7 +48,7 @@ p { margin: 8px 0; max-width: 78ch; }
 .badge { display: inline-block; border-radius: 99px; padding: 1px 11px; font-size: .84rem; font-weight: 650;
   white-space: nowrap; }
 .banner .badge { border: 1px solid currentColor; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 14px; margin-top: 16px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(205px, 1fr)); gap: 14px; margin-top: 16px; }
 .card { background: var(--paper); border: 1px solid var(--line); border-radius: 12px; padding: 14px 16px; }
 .card .label { color: var(--soft); font-size: .82rem; }
 .card .value { font-size: 1.28rem; font-weight: 650; line-height: 1.3; font-variant-numeric: tabular-nums;

@@ -41,8 +41,8 @@ def text_of(figure: Figure) -> str:
 def test_every_figure_of_a_search_is_there_once(drawn):
     assert list(drawn) == [
         "mass_overview", "gate", "significance", "mass_before_cut", "mass_eps_0.01", "mass_eps_0.001",
-        "mass_eps_0.0005", "feature_m_j1", "feature_delta_m", "feature_tau21_j1", "feature_tau21_j2", "score", "sic", "roc",
-        "training",
+        "mass_eps_0.0005", "feature_m_j1", "feature_delta_m", "feature_tau21_j1", "feature_tau21_j2", "score", "sic",
+        "roc", "training",
     ]
 
 

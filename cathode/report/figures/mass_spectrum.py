@@ -21,7 +21,7 @@ from cathode.report.drawing import (
     width_label,
 )
 from cathode.report.style import BLUE, DATA, GREY, RED, SERIES, SKY, new_figure, panels, styled
-from cathode.report.text import measured, number, sigma
+from cathode.report.text import measured, number, probability, sigma
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ def mass_figure(spectrum: MassSpectrum, *, signal_region: tuple[float, float], m
         reason = (spectrum.fit_problem or "not attempted").replace("$", r"\$")
         nothing(lower, "\n".join(textwrap.wrap(f"no fit: {reason}", 60)[:3]))
     else:
-        quality = rf"$\chi^2$/ndof = {fit.chi2:.1f}/{fit.ndof}, p = {fit.fit_p_value:.2g}"
+        quality = rf"$\chi^2$/ndof = {number(fit.chi2, digits=3)}/{fit.ndof}, p = {probability(fit.fit_p_value)}"
         window = f"{measured(fit.window_expected, fit.window_error)} expected, {number(fit.window_observed)} observed"
         lines = f"{quality}\n{window}, Z = {sigma(fit.significance)}"
         main.set_title(lines, loc="right", fontsize=9, fontweight="normal")

@@ -44,7 +44,7 @@ def roc_figure(truth: TruthResult) -> Figure:
     top = 6.0 / limit if np.isfinite(limit) and limit < 1 else 1e5
     if np.isfinite(limit) and limit < 1:
         axes.axhspan(1.0 / limit, top, color=GREY, alpha=0.15, linewidth=0)
-        axes.text(0.985, 0.98 * top, "background error > 20 %", fontsize=8.5, color=GREY, va="top", ha="right")
+        axes.text(0.97, 0.75 * top, "background error > 20 %", fontsize=8.5, color=GREY, va="top", ha="right")
     axes.set_yscale("log")
     axes.set_xlim(0.0, 1.0)
     axes.set_ylim(1.0, top)
