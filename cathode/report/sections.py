@@ -207,9 +207,9 @@ def truth_section(truth: TruthResult, drawn: Figures) -> p.Section:
         p.paragraph(counts),
         p.table(header, rows, numeric=range(1, len(header)), strong=[0],
                 caption=symbols(
-                    "SIC = ε_S / √ε_B. The maximum is taken where the statistical error of the background is below 20 %;"
-                    " a dash means too few background events. Idealized: data against true background. Supervised: signal"
-                    " against background. Both use the classifier of the search.")),
+                    "SIC = ε_S / √ε_B. The maximum is taken where the statistical error of the background is below"
+                    " 20 %; a dash means too few background events. Idealized: data against true background."
+                    " Supervised: signal against background. Both use the classifier of the search.")),
         p.figure(drawn["sic"], description="Significance improvement characteristic",
                  caption="Bands: 68 % over folds. Faint lines and the shaded range: background error above 20 %."),
         p.figure(drawn["roc"], description="ROC curves", medium=True),
