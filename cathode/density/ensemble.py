@@ -61,6 +61,11 @@ class Ensemble(ConditionalDensity):
         self.log_weights: Tensor
         self.edges: Tensor
 
+    @property
+    def loss_is_nll(self) -> bool:
+        """Whether :meth:`loss` is in nats of ``x``: the mean of ``-log p_k(x | c)`` over the members."""
+        return all(getattr(member, "loss_is_nll", False) for member in self._each())
+
     def loss(
         self,
         x: Tensor,

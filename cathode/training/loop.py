@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 _CLOCK_STEPS = 32
 # A handful of broken batches must not end a fit with few batches per epoch.
 _TOLERATED_NON_FINITE = 10
+_COUNTS = {"events": "int64", "non_finite_batches": "int64"}
 
 
 def fit(
@@ -141,6 +142,7 @@ class _Run:
         self.non_finite = 0
         self.batches = 0
         self.stopped = ""
+        self._statistics: TrainingData | None = None
         self._earlier = (0.0, 0.0)
         self._started = (time.perf_counter(), time.process_time())
 
@@ -194,6 +196,8 @@ class _Run:
         self.non_finite, self.batches, self.stopped = state["non_finite"], state["batches"], state["stopped"]
         self.plateau = Plateau(**state["plateau"])
         self._earlier = (state["seconds"][0], state["seconds"][1])
+        if self.stopped == "time" and self.spent() < 1.0:
+            self.stopped = ""  # the budget has been raised since
         if self.ema is not None:
             self.ema.events = state["ema_events"]
         logger.info("%s: continuing after epoch %d", checkpoint.folder, self.epoch)
@@ -347,8 +351,10 @@ class _Run:
         hook = getattr(density, "before_evaluation", None)
         if hook is None:
             return
-        rows = statistics_rows(self.train_data, self.local_batch, seed=derive_seed(self.seed, "statistics"))
-        rows = rows.to(self.device, self.dtype)
+        if self._statistics is None:
+            rows = statistics_rows(self.train_data, self.local_batch, seed=derive_seed(self.seed, "statistics"))
+            self._statistics = rows.to(self.device, self.dtype)
+        rows = self._statistics
         with torch.no_grad():
             hook(rows.x, rows.context)
 
@@ -409,7 +415,7 @@ class _Run:
         wall, cpu = self.seconds()
         return FitResult(
             density=density.eval(),
-            history=pd.DataFrame(self.history).fillna({"non_finite_batches": 0}),
+            history=pd.DataFrame(self.history).fillna({"non_finite_batches": 0}).astype(_COUNTS),
             best_states=best,
             validation_loss=loss,
             selection=selection,

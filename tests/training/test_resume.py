@@ -116,6 +116,18 @@ def test_finished_fit_is_returned_without_training(gaussian, tmp_path):
     assert second.seconds >= first.history["seconds"].iloc[-1]
 
 
+def test_a_raised_time_budget_goes_on(gaussian, tmp_path):
+    data = gaussian.make_data(2000)
+    settings = FitConfig(epochs=10_000, batch_size=64, max_seconds=0.2, device="cpu")
+    first = fit(gaussian.make_density(), data, data, settings, seed=2, checkpoint_dir=tmp_path)
+    same = fit(gaussian.make_density(), data, data, settings, seed=2, checkpoint_dir=tmp_path)
+    assert len(same.history) == len(first.history)
+    more = dataclasses.replace(settings, max_seconds=same.seconds + 0.3)
+    continued = fit(gaussian.make_density(), data, data, more, seed=2, checkpoint_dir=tmp_path)
+    assert len(continued.history) > len(first.history)
+    assert continued.stopped_reason == "time"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
