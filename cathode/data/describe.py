@@ -138,10 +138,11 @@ def describe_file(path: str | Path) -> FileDescription:
     rows = 0
     for chunk in table.chunks(table.columns):
         rows += len(next(iter(chunk.values())))
-        for name, values in chunk.items():
-            running[name].add(values)
-        if derived:
-            in_gev = {name: values * (1e3 * scales.get(name, 1.0)) for name, values in chunk.items()}
+        # Columns are described as they are, whatever sums and formulas make of huge or infinite values in them.
+        with np.errstate(all="ignore"):
+            for name, values in chunk.items():
+                running[name].add(values)
+            in_gev = {name: values * (1e3 * scales.get(name, 1.0)) for name, values in chunk.items()} if derived else {}
             for name, values in dijet_features(in_gev, derived).items():
                 made[name].add(values)
     units, reason = _guess_units(table, running)

@@ -366,12 +366,15 @@ class _Values:
     """Values of one chunk, converted to TeV, with aliases and derived features made when first needed."""
 
     def __init__(self, chunk: Chunk, plan: _Plan) -> None:
+        self.chunk = chunk
         self.plan = plan
-        self.scaled = {name: values * plan.scales.get(name, 1.0) for name, values in chunk.items()}
+        self.in_gev: dict[str, NDArray[np.float64]] = {}
 
     def of(self, source: _Source, rows: int) -> NDArray[np.float64]:
-        columns = {name: self._named(name, rows, aliases=True) for name in source.expression.names}
-        return source.expression(columns, rows=rows) * source.rescale
+        # Damaged files hold NaN that signal when touched; they are counted once the events are together.
+        with np.errstate(all="ignore"):
+            columns = {name: self._named(name, rows, aliases=True) for name in source.expression.names}
+            return source.expression(columns, rows=rows) * source.rescale
 
     def _named(self, name: str, rows: int, *, aliases: bool) -> NDArray[np.float64]:
         if aliases and name in self.plan.aliases:
@@ -379,6 +382,9 @@ class _Values:
             return alias({inner: self._named(inner, rows, aliases=False) for inner in alias.names}, rows=rows)
         if name in self.plan.derived:
             # The definitions are in GeV; the constant 1e-5 of the tau ratios makes that matter.
-            in_gev = {column: 1e3 * self.scaled[column] for column in DIJET_FEATURES[name].needs}
-            return dijet_features(in_gev, [name])[name]
-        return self.scaled[name]
+            needs = DIJET_FEATURES[name].needs
+            for column in needs:
+                if column not in self.in_gev:
+                    self.in_gev[column] = self.chunk[column] * (1e3 * self.plan.scales.get(column, 1.0))
+            return dijet_features(self.in_gev, [name])[name]
+        return self.chunk[name] * self.plan.scales.get(name, 1.0)
