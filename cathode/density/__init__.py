@@ -1,0 +1,50 @@
+"""The core: everything that learns p(x | context).  Knows no physics, and no files but its model folder.
+
+Importing this package registers all families, so that a description (a model folder, a configuration) can be built.
+"""
+
+from __future__ import annotations
+
+from cathode.density.analytic import GaussianMixture, GaussianMixtureDenoiser, GaussianMixtureVelocity, LinearGaussian
+from cathode.density.autoregressive import AutoregressiveMixture
+from cathode.density.base import ConditionalDensity, NonFiniteError, Tractable, log_prob, sample
+from cathode.density.diffusion import EDM, stochastic_sample
+from cathode.density.ensemble import Ensemble
+from cathode.density.flows import MAF, AutoregressiveSpline, CouplingSpline
+from cathode.density.folder import load_density, load_history, save_density
+from cathode.density.matching import FlowMatching
+from cathode.density.nflows_backend import NflowsAutoregressiveSpline, NflowsCouplingSpline, NflowsMAF
+from cathode.density.preprocessed import Preprocessed, fit_preprocessing
+from cathode.density.registry import build, buildable, describe, kinds
+
+__all__ = [
+    "EDM",
+    "MAF",
+    "AutoregressiveMixture",
+    "AutoregressiveSpline",
+    "ConditionalDensity",
+    "CouplingSpline",
+    "Ensemble",
+    "FlowMatching",
+    "GaussianMixture",
+    "GaussianMixtureDenoiser",
+    "GaussianMixtureVelocity",
+    "LinearGaussian",
+    "NflowsAutoregressiveSpline",
+    "NflowsCouplingSpline",
+    "NflowsMAF",
+    "NonFiniteError",
+    "Preprocessed",
+    "Tractable",
+    "build",
+    "buildable",
+    "describe",
+    "fit_preprocessing",
+    "kinds",
+    "load_density",
+    "load_history",
+    "log_prob",
+    "sample",
+    "save_density",
+    "stochastic_sample",
+]

@@ -35,6 +35,8 @@ class AutoregressiveMixture(ConditionalDensity):
         ValueError: Unknown head, or a list of heads of the wrong length.
     """
 
+    loss_is_nll = True
+
     def __init__(
         self,
         features: int,

@@ -44,7 +44,9 @@ def load_settings(kind: type[S], path: str | Path, overrides: Sequence[str] = ()
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise UserError(f"configuration file {path} must contain a mapping of settings, found a {type(content).__name__}")
+        raise UserError(
+            f"configuration file {path} must contain a mapping of settings, found a {type(content).__name__}"
+        )
     content = merge(content, parse_overrides(overrides))
     return settings_from_dict(kind, content, source=str(path))
 

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -61,8 +62,10 @@ def open_executor(kind: Literal["local", "serial", "dask"], *, workers: int | No
         distributed = require("distributed", "dask")
         address = os.environ.get("DASK_SCHEDULER_ADDRESS")
         try:
-            client = distributed.Client(address, timeout="10s") if address else distributed.Client(
-                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+            client = (
+                distributed.Client(address, timeout="10s")
+                if address
+                else distributed.Client(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None)
             )
         except OSError as error:
             raise UserError(f"no Dask scheduler answers at {address}: {error}") from error
@@ -76,9 +79,18 @@ def open_executor(kind: Literal["local", "serial", "dask"], *, workers: int | No
 
 
 def _start_worker() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # A worker of a killed parent would wait for its next task for ever.
+        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     os.environ.update(worker_environment() | {PROGRESS: "off"})
     limit_threads()
     logging.getLogger("cathode").setLevel(logging.WARNING)
+
+
+def _leave_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager

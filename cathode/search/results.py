@@ -111,7 +111,6 @@ class FeatureHistogram:
         data, data_error: Counts and their errors.
         template, template_error: Expected counts and statistical error.
         template_model_error: Spread over the members of the density ensemble (zeros for a single member).
-        selected_data, selected_template: The same after the tightest quoted cut; empty arrays when not available.
     """
 
     feature: str

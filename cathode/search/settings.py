@@ -91,7 +91,12 @@ class InjectionSettings:
     def __post_init__(self) -> None:
         if self.signal:
             given = (self.count is not None) + (self.strength is not None)
-            _require("injection", given == 1, "given either count or strength", {"count": self.count, "strength": self.strength})
+            _require(
+                "injection",
+                given == 1,
+                "given either count or strength",
+                {"count": self.count, "strength": self.strength},
+            )
             _require("injection.count", self.count is None or self.count >= 0, "zero or more", self.count)
             _require("injection.strength", self.strength is None or self.strength >= 0, "zero or more", self.strength)
 
@@ -114,8 +119,8 @@ class Autoregressive:
     """One masked network with mixture heads: ``cathode.density.autoregressive``."""
 
     kind: Literal["autoregressive"] = "autoregressive"
-    hidden: tuple[int, ...] = (128, 128)
-    components: int = 12
+    hidden: tuple[int, ...] = (64, 64)
+    components: int = 8
     head: Literal["gaussian", "logistic"] = "gaussian"
 
 
@@ -125,7 +130,7 @@ class Maf:
 
     kind: Literal["maf", "nflows-maf"] = "maf"
     transforms: int = 15
-    hidden: tuple[int, ...] = (128,)
+    hidden: tuple[int, ...] = (128, 128)
     batch_norm: bool = True
 
 
@@ -133,9 +138,9 @@ class Maf:
 class SplineFlow:
     """Rational-quadratic spline flow, autoregressive or coupling, through zuko or nflows."""
 
-    kind: Literal[
-        "rqs-autoregressive", "rqs-coupling", "nflows-rqs-autoregressive", "nflows-rqs-coupling"
-    ] = "rqs-autoregressive"
+    kind: Literal["rqs-autoregressive", "rqs-coupling", "nflows-rqs-autoregressive", "nflows-rqs-coupling"] = (
+        "rqs-autoregressive"
+    )
     transforms: int = 3
     hidden: tuple[int, ...] = (128, 128)
     bins: int = 8
@@ -187,7 +192,7 @@ class DensitySettings:
     test_fraction: float = 0.15
     training: FitConfig = field(
         default_factory=lambda: FitConfig(
-            epochs=25, batch_size=1024, learning_rate=2e-3, weight_decay=1e-4, warmup_epochs=0.5, best_epochs=1
+            epochs=20, batch_size=1024, learning_rate=2e-3, weight_decay=1e-4, warmup_epochs=0.5, best_epochs=1
         )
     )
 
@@ -203,8 +208,8 @@ class TemplateSettings:
     """The background template in the signal region.
 
     Args:
-        mass_model: ``fit`` (dijet function fitted to the sidebands and interpolated) or ``kde`` (Gaussian kernels in the
-            logit of the mass, fitted to the signal-region data: the CATHODE paper's choice, which follows a signal).
+        mass_model: ``fit`` (dijet function fitted to the sidebands and interpolated) or ``kde`` (Gaussian kernels in
+            the logit of the mass, fitted to the signal-region data: the paper's choice, which follows a signal).
         kde_bandwidth: Bandwidth in the logit of the min-max scaled mass.
         oversampling: Template events per signal-region data event.
     """
@@ -289,17 +294,24 @@ class SignificanceSettings:
         background_efficiencies: Fractions of the template that pass the cut.
         fit_parameters: Number of parameters of the dijet function, or ``auto`` for an F-test.
         fit_bins: Number of mass bins per signal-region width.
+        fit_range: Limits of the mass fits in TeV; a null lower limit is chosen from the sidebands (past the turn-on).
         sqrt_s: Centre-of-mass energy in TeV.
     """
 
     background_efficiencies: tuple[float, ...] = (1e-2, 1e-3)
     fit_parameters: int | Literal["auto"] = "auto"
     fit_bins: int = 4
+    fit_range: tuple[float | None, float | None] = (None, None)
     sqrt_s: float = 13.0
 
     def __post_init__(self) -> None:
         points = self.background_efficiencies
-        _require("significance.background_efficiencies", len(points) > 0 and all(0 < e < 1 for e in points), "between 0 and 1", list(points))
+        _require(
+            "significance.background_efficiencies",
+            len(points) > 0 and all(0 < e < 1 for e in points),
+            "between 0 and 1",
+            list(points),
+        )
 
 
 @dataclass(frozen=True)
@@ -308,8 +320,8 @@ class EvaluationSettings:
 
     Args:
         truth: Name of the truth column in the data files (1 = signal), for data that carry one.
-        reserve: Fraction of the signal-region background kept out of the data as labelled test sample and as the perfect
-            template of the idealized detector.  Only for simulated data without signal in ``data.events``.
+        reserve: Fraction of ``data.events`` kept out of the data; its signal-region part is the labelled background
+            test sample and the perfect template of the idealized detector.  Only for simulated background.
         signal: Files or samples of test signal; events that were injected are left out.
         where: As for the data.
         references: Train the idealized and the supervised classifier too.

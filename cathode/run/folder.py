@@ -1,0 +1,102 @@
+"""The run folder: where a command leaves its results, and how a killed run finds its way back."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cathode.run.config import settings_yaml
+from cathode.support.errors import UserError
+from cathode.support.files import atomic_write
+
+__all__ = ["RunFolder"]
+
+_CONFIG, _RESULTS, _TASKS, _LOG = "config.yaml", "results.json", "tasks", "log.txt"
+
+
+class RunFolder:
+    """Folder of one run: ``config.yaml`` (resolved), ``log.txt``, ``tasks/`` while it runs, and the results.
+
+    Args:
+        path: The folder; it is made by :meth:`open`, not before.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def tasks(self) -> Path:
+        """Where intermediate results are kept until the run is finished."""
+        return self.path / _TASKS
+
+    def check(self, settings: Any, *, resume: bool) -> None:
+        """Refuse a folder that belongs to something else, before anything is computed or written.
+
+        Raises:
+            UserError: The folder holds a run and ``resume`` is false, or a run with another configuration, or it is not
+                a run folder at all, or nothing can be written there.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"output {self.path} exists and is not a folder")
+        if not self.path.exists():
+            parent = next((p for p in self.path.absolute().parents if p.exists()), Path("/"))
+            if not parent.is_dir():
+                raise UserError(f"output {self.path}: {parent} is not a folder")
+            _probe(parent)
+            return
+        _probe(self.path)
+        if not any(self.path.iterdir()):
+            return
+        config = self.path / _CONFIG
+        if not config.exists():
+            raise UserError(f"output folder {self.path} is not empty and holds no run: choose another --output")
+        if not resume:
+            raise UserError(f"output folder {self.path} already holds a run: add --resume or choose another --output")
+        if config.read_text(encoding="utf-8") != settings_yaml(settings):
+            raise UserError(
+                f"output folder {self.path} holds a run with another configuration ({config}): choose another --output"
+            )
+
+    @contextmanager
+    def open(self, settings: Any) -> Iterator[RunFolder]:
+        """Make the folder, write the configuration, and log into it for the duration of the block."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.path / _CONFIG) as temporary:
+            temporary.write_text(settings_yaml(settings), encoding="utf-8")
+        handler = logging.FileHandler(self.path / _LOG, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        package = logging.getLogger("cathode")
+        level = package.level
+        package.addHandler(handler)
+        package.setLevel(logging.INFO)
+        try:
+            yield self
+        finally:
+            package.removeHandler(handler)
+            package.setLevel(level)
+            handler.close()
+
+    def finish(self) -> None:
+        """Drop the intermediate results: everything worth keeping has been written."""
+        shutil.rmtree(self.tasks, ignore_errors=True)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the results are there: they are written last."""
+        return (self.path / _RESULTS).exists()
+
+
+def _probe(folder: Path) -> None:
+    probe = folder / ".cathode-write-test"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error

@@ -1,0 +1,230 @@
+"""The background density: p(features | mass), learned in the sidebands, never in the signal region."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from cathode.data.events import Events
+from cathode.data.regions import Regions
+from cathode.density.base import ConditionalDensity, Tractable, log_prob
+from cathode.density.bijections import Bijection, Compose, Log, Standardize, cathode_chain
+from cathode.density.ensemble import Ensemble
+from cathode.density.folder import load_density, save_density
+from cathode.density.preprocessed import Preprocessed
+from cathode.density.registry import build
+from cathode.search.results import DensitySummary
+from cathode.search.settings import DensitySettings
+from cathode.search.tasks import Runner, Task
+from cathode.support.errors import UserError
+from cathode.support.seeding import derive_seed, numpy_generator
+from cathode.training import TrainingData, fit
+
+__all__ = ["Background", "SidebandSplit", "fit_background", "fit_member", "gaussian_nll", "split_sidebands"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SidebandSplit:
+    """Sideband events in three disjoint parts: fitted, used to choose epochs, and kept for tests."""
+
+    train: Events
+    validation: Events
+    test: Events
+
+
+def split_sidebands(events: Events, regions: Regions, settings: DensitySettings, *, seed: int) -> SidebandSplit:
+    """Random split of the sideband events."""
+    sideband = events.select(regions.in_sideband(events.mass))
+    order = numpy_generator(seed, "sideband split").permutation(len(sideband))
+    n_test = round(settings.test_fraction * len(sideband))
+    n_validation = round(settings.validation_fraction * len(sideband))
+    return SidebandSplit(
+        train=sideband.select(order[n_test + n_validation :]),
+        validation=sideband.select(order[n_test : n_test + n_validation]),
+        test=sideband.select(order[:n_test]),
+    )
+
+
+@dataclass(frozen=True)
+class Background:
+    """The fitted density and what is known of its quality.
+
+    Attributes:
+        density: Mixture of the members, in the units of the features, with the mass in TeV as context.
+        summary: Numbers for the report.
+        lowest, highest: Range of the sideband training events ``(D,)``; template events outside are rejected.
+    """
+
+    density: ConditionalDensity
+    members: tuple[ConditionalDensity, ...]
+    summary: DensitySummary
+    lowest: Array
+    highest: Array
+
+
+def fit_background(split: SidebandSplit, settings: DensitySettings, runner: Runner, *, seed: int) -> Background:
+    """Fit ``settings.members`` densities, each a task of its own, and join them.
+
+    Raises:
+        UserError: A feature that is constant in the sidebands, or a fit that does not converge.
+    """
+    parts = {"train": split.train, "validation": split.validation}
+    arrays = {
+        f"{name}_{column}": value
+        for name, part in parts.items()
+        for column, value in (("x", part.features), ("mass", part.mass), ("weight", part.weight))
+    }
+    tasks = [
+        Task(
+            f"density-{member}",
+            fit_member,
+            {**arrays, "settings": replace(settings, members=1), "seed": derive_seed(seed, "density", member)},
+        )
+        for member in range(settings.members)
+    ]
+    folders = runner.run(tasks, description="background density")
+    members = tuple(load_density(folder / "model") for folder in folders)
+    infos = [json.loads((folder / "fit.json").read_text()) for folder in folders]
+    histories = [pd.read_csv(folder / "history.csv") for folder in folders]
+    density = Ensemble(members) if len(members) > 1 else members[0]
+    values = _nll_values(density, split.validation, [h["validation_loss"].min() for h in histories])
+    summary = DensitySummary(
+        name=f"{settings.model.kind} × {settings.members}",
+        validation_nll=float(np.mean(values)),
+        validation_nll_error=float(np.std(values) / np.sqrt(max(len(values), 1))) if len(values) > 1 else float("nan"),
+        gaussian_nll=gaussian_nll(split.train, split.validation),
+        seconds=max(i["seconds"] for i in infos),
+        cpu_seconds=sum(i["cpu_seconds"] for i in infos),
+        histories=histories,
+    )
+    return Background(
+        density=density,
+        members=members,
+        summary=summary,
+        lowest=split.train.features.min(0),
+        highest=split.train.features.max(0),
+    )
+
+
+def _nll_values(density: ConditionalDensity, events: Events, losses: Sequence[float]) -> Array:
+    # Exact ODE log-densities are two orders slower than a network pass: a subset is enough for a number in a table.
+    if not isinstance(density, Tractable):
+        return np.array([np.mean(losses)])
+    slow = any(type(m).__name__ in ("FlowMatching", "EDM", "Diffusion") for m in density.modules())
+    rows = slice(0, 2000 if slow else None)
+    values = -log_prob(
+        density, torch.as_tensor(events.features[rows]).float(), torch.as_tensor(events.mass[rows, None]).float()
+    )
+    values = values[torch.isfinite(values)]
+    return values.double().numpy()
+
+
+def fit_member(
+    folder: Path,
+    *,
+    train_x: Array,
+    train_mass: Array,
+    train_weight: Array | None,
+    validation_x: Array,
+    validation_mass: Array,
+    validation_weight: Array | None,
+    settings: DensitySettings,
+    seed: int,
+) -> None:
+    """Fit one density and leave it in ``folder / "model"``; continues from the checkpoints of a killed call.
+
+    The data are transformed once, not in every batch: the network trains on preprocessed features, and the constant
+    mean log-determinant turns its losses into nats in the units of the features.
+    """
+    x, x_validation = torch.as_tensor(train_x), torch.as_tensor(validation_x)
+    mass, mass_validation = torch.as_tensor(train_mass)[:, None], torch.as_tensor(validation_mass)[:, None]
+    chain = _chain(settings, x.shape[1]).fit(x)
+    context_chain = Compose([Log(1), Standardize(1)]).fit(mass)
+
+    def prepare(x: torch.Tensor, mass: torch.Tensor, weight: Array | None) -> tuple[TrainingData, float]:
+        keep = ~chain.rejects(x)
+        z, log_det = chain.forward_and_log_det(x[keep])
+        context, _ = context_chain.forward_and_log_det(mass[keep])
+        weights = None if weight is None else torch.as_tensor(weight)[keep]
+        shift = float(log_det.mean()) if weights is None else float((log_det * weights).sum() / weights.sum())
+        data = TrainingData(z.float(), context.float(), weight=None if weights is None else weights.float())
+        return data, shift
+
+    train, train_shift = prepare(x, mass, train_weight)
+    validation, validation_shift = prepare(x_validation, mass_validation, validation_weight)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "initial weights"))
+        inner = build(_description(settings, x.shape[1]))
+    if not isinstance(inner, ConditionalDensity):
+        raise TypeError(f"{settings.model.kind} is not a density")
+    result = fit(
+        inner,
+        train,
+        validation,
+        settings.training,
+        seed=derive_seed(seed, "training"),
+        checkpoint_dir=folder / "checkpoint",
+    )
+    history = result.history.copy()
+    if isinstance(inner, Tractable) and settings.model.kind not in ("flow-matching", "diffusion"):
+        history["train_loss"] -= train_shift
+        history["validation_loss"] -= validation_shift
+    density = Preprocessed(chain, result.density.cpu(), context_bijection=context_chain)
+    save_density(density, folder / "model", history=history)
+    history.to_csv(folder / "history.csv", index=False)
+    info = {
+        "seconds": result.seconds,
+        "cpu_seconds": result.cpu_seconds,
+        "rejected": len(x) - len(train),
+        "non_finite_batches": result.non_finite_batches,
+        "stopped": result.stopped_reason,
+    }
+    (folder / "fit.json").write_text(json.dumps(info))
+
+
+def _chain(settings: DensitySettings, features: int) -> Bijection:
+    if settings.preprocessing == "cathode":
+        return cathode_chain(features)
+    if settings.preprocessing == "standardize":
+        return Standardize(features)
+    return cathode_chain(features, policy="clip", margin=settings.margin)
+
+
+def _description(settings: DensitySettings, features: int) -> dict[str, Any]:
+    """What ``build`` needs for the model of ``settings``."""
+    model = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(settings.model).items()}
+    kind = model.pop("kind")
+    if kind in ("flow-matching", "diffusion"):
+        hidden = model.pop("hidden")
+        network = {"kind": "mlp", "features": features, "context_features": 1, "hidden": hidden}
+        return {"kind": kind, "event_shape": [features], "context_features": 1, "network": network, **model}
+    return {"kind": kind, "features": features, "context_features": 1, **model}
+
+
+def gaussian_nll(train: Events, validation: Events) -> float:
+    """NLL of the simplest background: a Gaussian whose mean is linear in the mass, nats per event.
+
+    Raises:
+        UserError: Features that are linearly dependent.
+    """
+    design = np.stack([np.ones(len(train)), train.mass], 1)
+    coefficients, *_ = np.linalg.lstsq(design, train.features, rcond=None)
+    covariance = np.atleast_2d(np.cov(train.features - design @ coefficients, rowvar=False))
+    sign, log_det = np.linalg.slogdet(covariance)
+    if sign <= 0:
+        raise UserError(
+            f"the features {', '.join(train.names)} are linearly dependent in the sidebands: leave one of them out"
+        )
+    rest = validation.features - np.stack([np.ones(len(validation)), validation.mass], 1) @ coefficients
+    distance = np.einsum("ni,ij,nj->n", rest, np.linalg.inv(covariance), rest)
+    return float(0.5 * (distance.mean() + log_det + train.features.shape[1] * np.log(2 * np.pi)))

@@ -1,0 +1,84 @@
+"""Histograms of a search for its report: features in both regions, and the classifier score."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cathode.data.events import Events
+from cathode.data.features import DIJET_FEATURES
+from cathode.search.classify import Scores
+from cathode.search.results import FeatureHistogram
+from cathode.search.template import Template
+
+__all__ = ["feature_histograms", "score_histogram"]
+
+Array = NDArray[np.float64]
+_BINS = 40
+
+
+def feature_histograms(
+    signal_region: Events, template: Template, sideband: Events, sideband_template: Template
+) -> list[FeatureHistogram]:
+    """Data against template for every feature, in the signal region and in the held-out sidebands."""
+    return [
+        _histogram(name, k, region, data, sample)
+        for region, data, sample in (
+            ("signal region", signal_region, template),
+            ("sideband", sideband, sideband_template),
+        )
+        for k, name in enumerate(data.names)
+    ]
+
+
+def _histogram(name: str, column: int, region: str, data: Events, template: Template) -> FeatureHistogram:
+    x, y = data.features[:, column], template.features[:, column]
+    low, high = np.quantile(np.concatenate([x, y]), [0.0005, 0.9995])
+    edges = np.linspace(low, high, _BINS + 1)
+    weight = np.ones(len(x)) if data.weight is None else data.weight
+    counts, squares = (np.histogram(x, edges, weights=w)[0] for w in (weight, weight**2))
+    scale = weight.sum() / len(y)
+    drawn = np.histogram(y, edges)[0].astype(float)
+    members = np.unique(template.member)
+    shapes = np.array([np.histogram(y[template.member == m], edges)[0] * len(members) for m in members], dtype=float)
+    spread = np.zeros(_BINS)
+    if len(members) > 1:
+        # What the members differ by beyond their own counting statistics, as the error of their mean.
+        variance = shapes.var(0, ddof=1) - len(members) * shapes.mean(0)
+        spread = np.sqrt(np.maximum(variance, 0) / len(members))
+    feature = DIJET_FEATURES.get(name)
+    unit = feature.unit if feature is not None else ""
+    return FeatureHistogram(
+        feature=name,
+        unit=unit if unit not in ("1", None) else "",
+        region=region,
+        edges=edges,
+        data=counts,
+        data_error=np.sqrt(squares),
+        template=scale * drawn,
+        template_error=scale * np.sqrt(drawn),
+        template_model_error=scale * spread,
+    )
+
+
+def score_histogram(scores: Scores, events: float) -> dict[str, Array]:
+    """Distribution of the fraction of template below an event's score: flat for template, rising for a signal.
+
+    Ranks instead of scores put all folds on one scale.
+    """
+    edges = np.linspace(0.0, 1.0, 51)
+    ranks = {}
+    for sample in ("data", "template"):
+        rank = np.empty(len(scores.score[sample]))
+        for k in range(scores.folds):
+            reference = np.sort(scores.score["template"][scores.fold["template"] == k])
+            rows = scores.fold[sample] == k
+            rank[rows] = np.searchsorted(reference, scores.score[sample][rows]) / max(len(reference), 1)
+        ranks[sample] = np.histogram(rank, edges)[0].astype(float)
+    scale = events / max(ranks["template"].sum(), 1)
+    return {
+        "edges": edges,
+        "data": ranks["data"],
+        "template": ranks["template"] * scale,
+        "template_error": np.sqrt(ranks["template"]) * scale,
+    }

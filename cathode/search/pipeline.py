@@ -1,0 +1,256 @@
+"""The search from events to a frozen result: density, template, gate, classifier, significance, truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cathode.data.events import Events
+from cathode.search.background import Background, SidebandSplit, fit_background, split_sidebands
+from cathode.search.classify import Scores, cross_fit
+from cathode.search.composition import SearchInputs, regions_of
+from cathode.search.gate import gate_result, two_sample_task
+from cathode.search.histograms import feature_histograms, score_histogram
+from cathode.search.results import MassSpectrum, SearchResult, WorkingPoint
+from cathode.search.settings import SearchSettings
+from cathode.search.significance import mass_spectrum, working_point
+from cathode.search.tasks import Runner
+from cathode.search.template import Template, conditional_template, mass_model, sample_template
+from cathode.search.truth import evaluate_truth
+from cathode.support.provenance import versions
+from cathode.support.seeding import derive_seed
+
+__all__ = ["SearchProducts", "TemplateProducts", "make_template", "run_pipeline"]
+
+logger = logging.getLogger(__name__)
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TemplateProducts:
+    """Everything up to the template: enough for any fit that needs a background.
+
+    Attributes:
+        signal_region, split: The data.
+        background: The fitted density.
+        template: Events in the signal region.
+        sideband_template: Events at the masses of the held-out sideband data, several per mass.
+        seconds: Stage name -> wall time.
+    """
+
+    signal_region: Events
+    split: SidebandSplit
+    background: Background
+    template: Template
+    sideband_template: Template
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SearchProducts:
+    """A result with the events behind it, for the files of a run folder."""
+
+    result: SearchResult
+    template: TemplateProducts
+    scores: Scores
+
+
+def make_template(inputs: SearchInputs, settings: SearchSettings, runner: Runner) -> TemplateProducts:
+    """Fit the background in the sidebands and draw the template."""
+    regions, seed = regions_of(settings), settings.seed
+    signal_region = inputs.data.select(regions.in_signal(inputs.data.mass))
+    seconds = {}
+    start = time.perf_counter()
+    split = split_sidebands(inputs.data, regions, settings.density, seed=seed)
+    background = fit_background(split, settings.density, runner, seed=seed)
+    seconds["density"] = time.perf_counter() - start
+    start = time.perf_counter()
+    masses = mass_model(inputs.data, regions, settings.template, settings.significance)
+    count = round(settings.template.oversampling * len(signal_region))
+    template = sample_template(background, masses, count, seed=derive_seed(seed, "template"))
+    # As many template events per held-out sideband event as there are per event in the signal region.
+    repeats = max(round(settings.template.oversampling), 1)
+    sideband_template = conditional_template(
+        background, np.tile(split.test.mass, repeats), seed=derive_seed(seed, "sideband template")
+    )
+    seconds["template"] = time.perf_counter() - start
+    return TemplateProducts(signal_region, split, background, template, sideband_template, seconds)
+
+
+def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner) -> SearchProducts:
+    """The whole search.
+
+    Labels (``inputs.truth`` and the test samples' identity) are read by :func:`~cathode.search.truth.evaluate_truth`
+    alone, after scores and p-values are final.
+
+    Raises:
+        UserError: Input that cannot be searched.
+    """
+    begin = time.perf_counter()
+    regions, seed = regions_of(settings), settings.seed
+    products = make_template(inputs, settings, runner)
+    seconds = dict(products.seconds)
+    signal_region, split, template = products.signal_region, products.split, products.template
+
+    start = time.perf_counter()
+    sideband = inputs.data.select(regions.in_sideband(inputs.data.mass))
+    columns = _columns(settings, inputs, signal_region, split, products, sideband)
+    scores = cross_fit(
+        settings.classifier,
+        columns["data"],
+        columns["template"],
+        data_id=signal_region.event_id,
+        data_weight=signal_region.weight,
+        evaluation={k: v for k, v in columns.items() if k not in ("data", "template")},
+        runner=runner,
+        seed=derive_seed(seed, "classifier"),
+    )
+    seconds["classifier"] = time.perf_counter() - start
+
+    start = time.perf_counter()
+    limit = settings.gate.max_events
+    tests = runner.run(
+        [
+            two_sample_task(
+                "gate-sideband",
+                np.column_stack([split.test.features, split.test.mass]),
+                np.column_stack([products.sideband_template.features, products.sideband_template.mass]),
+                x_weight=split.test.weight, max_events=limit, seed=derive_seed(seed, "gate sideband"),
+            ),
+            two_sample_task(
+                "gate-template", signal_region.features, template.features,
+                x_weight=signal_region.weight, max_events=limit, seed=derive_seed(seed, "gate template"),
+            ),
+        ],
+        description="gate",
+    )  # fmt: skip
+    gate = gate_result(
+        settings.gate,
+        background=products.background,
+        sideband=split.test,
+        sideband_template=products.sideband_template,
+        template=template,
+        sideband_test=tests[0],
+        template_test=tests[1],
+    )
+    seconds["gate"] = time.perf_counter() - start
+    if gate.status == "fail":
+        logger.warning("the template fails its gate: nothing may be claimed from this search")
+
+    start = time.perf_counter()
+    points, spectra = _significance(settings, inputs.data, signal_region, sideband, split, template, scores)
+    seconds["significance"] = time.perf_counter() - start
+    seconds["search"] = time.perf_counter() - begin
+
+    start = time.perf_counter()
+    truth = evaluate_truth(
+        inputs,
+        signal_region,
+        scores,
+        classifier=settings.classifier,
+        columns=columns,
+        references=settings.evaluation.references,
+        runner=runner,
+        seed=derive_seed(seed, "references"),
+    )
+    seconds["truth"] = time.perf_counter() - start
+    seconds["total"] = time.perf_counter() - begin
+
+    result = SearchResult(
+        config=dataclasses.asdict(settings),
+        signal_region=regions.signal,
+        counts={
+            "sideband": len(sideband),
+            "signal_region": len(signal_region),
+            "template": len(template),
+            "sideband_train": len(split.train),
+            "sideband_validation": len(split.validation),
+            "sideband_test": len(split.test),
+        },
+        density=products.background.summary,
+        gate=gate,
+        feature_histograms=feature_histograms(signal_region, template, split.test, products.sideband_template),
+        classifier_histories=scores.histories,
+        mass_spectra=spectra,
+        working_points=points,
+        score_histogram=score_histogram(scores, len(signal_region)),
+        truth=truth,
+        timing=seconds,
+        versions=versions(),
+        notes=_notes(settings, points),
+    )
+    return SearchProducts(result, products, scores)
+
+
+def _columns(
+    settings: SearchSettings,
+    inputs: SearchInputs,
+    signal_region: Events,
+    split: SidebandSplit,
+    products: TemplateProducts,
+    sideband: Events,
+) -> dict[str, Array]:
+    samples: dict[str, Any] = {
+        "data": signal_region,
+        "template": products.template,
+        "sideband": sideband,
+        "closure_data": split.test,
+        "closure_template": products.sideband_template,
+    }
+    if inputs.test_background is not None:
+        samples["test_background"] = inputs.test_background
+    if inputs.test_signal is not None:
+        samples["test_signal"] = inputs.test_signal
+    if settings.classifier.use_mass:
+        return {k: np.column_stack([s.features, s.mass]) for k, s in samples.items()}
+    return {k: s.features for k, s in samples.items()}
+
+
+def _significance(
+    settings: SearchSettings,
+    data: Events,
+    signal_region: Events,
+    sideband: Events,
+    split: SidebandSplit,
+    template: Template,
+    scores: Scores,
+) -> tuple[list[WorkingPoint], list[MassSpectrum]]:
+    regions = regions_of(settings)
+    inclusive = mass_spectrum(data.mass, regions, settings.significance, efficiency=1.0, low=None)
+    # All spectra start where the inclusive one is described: the cut must not choose its own range.
+    low = None if inclusive.fit is None else float(inclusive.edges[0])
+    spectra, points = [inclusive], []
+    for efficiency in settings.significance.background_efficiencies:
+        point = working_point(
+            scores, efficiency,
+            data_weight=signal_region.weight, member=template.member, closure_weight=split.test.weight,
+        )  # fmt: skip
+        thresholds = scores.thresholds(efficiency)
+        selected = np.concatenate(
+            [
+                signal_region.mass[scores.passing("data", thresholds)],
+                sideband.mass[scores.passing("sideband", thresholds)],
+            ]
+        )
+        spectrum = mass_spectrum(selected, regions, settings.significance, efficiency=efficiency, low=low)
+        points.append(dataclasses.replace(point, fit=spectrum.fit, fit_problem=spectrum.fit_problem))
+        spectra.append(spectrum)
+    return points, spectra
+
+
+def _notes(settings: SearchSettings, points: list[WorkingPoint]) -> list[str]:
+    notes = ["All p-values are local and one-sided."]
+    if len(points) > 1:
+        notes.append(
+            f"{len(points)} working points were looked at: the smallest p-value times {len(points)} bounds its "
+            "trials-corrected value."
+        )
+    if settings.data.weight is not None:
+        notes.append("Mass fits use unweighted counts.")
+    return notes
