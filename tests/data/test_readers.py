@@ -184,6 +184,24 @@ def test_several_trees(tmp_path):
     assert len(read_events(f"{tmp_path}/trees.root:two")) == ROWS
 
 
+def test_a_tree_that_disagrees_with_its_branches(tmp_path):
+    """A damaged number of entries must not become a walk through billions of empty chunks."""
+    pytest.importorskip("uproot")
+    write_columns({"mjj": np.linspace(2, 4, 1234), "x": np.arange(1234.0)}, tmp_path / "t.root")
+    data = bytearray((tmp_path / "t.root").read_bytes())
+    counts = [place for place in range(len(data)) if data[place : place + 8] == (1234).to_bytes(8, "big")]
+    refused = 0
+    for place in counts:
+        hurt = data.copy()
+        hurt[place : place + 8] = (10**12).to_bytes(8, "big")
+        (tmp_path / "hurt.root").write_bytes(hurt)
+        try:
+            read_events(tmp_path / "hurt.root")
+        except UserError as error:
+            refused += "the tree has" in str(error)
+    assert refused >= 1
+
+
 def test_units(tmp_path):
     columns = plain_columns()
     write_columns({**columns, "mjj": 1000 * columns["mjj"]}, tmp_path / "gev.h5")

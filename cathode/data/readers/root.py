@@ -35,7 +35,7 @@ def open_root(path: Path, inside: str | None = None) -> Table:
 
     # uproot raises many kinds of errors on damaged bytes; all of them mean the same to the user.
     try:
-        with uproot.open(path) as file:
+        with uproot.open(path, handler=uproot.MemmapSource) as file:
             trees = [
                 name for name, kind in file.classnames(recursive=True, cycle=False).items()
                 if kind in ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")
@@ -45,6 +45,10 @@ def open_root(path: Path, inside: str | None = None) -> Table:
             rows = int(tree.num_entries)
             unit = energy_unit(str(file["units"])) if "units" in file else None
             columns = tuple(name for name in tree.keys(recursive=False) if _is_flat(tree, name))
+            for name in columns:
+                # With a damaged count uproot would walk through billions of entries that are not there.
+                if getattr(tree[name], "num_entries", rows) != rows:
+                    raise ValueError(f"the tree has {rows} entries, its branch {name!r} {tree[name].num_entries}")
     except UserError:
         raise
     except Exception as error:
@@ -54,7 +58,7 @@ def open_root(path: Path, inside: str | None = None) -> Table:
 
     def read(names: Sequence[str], rows_per_chunk: int) -> Iterator[Chunk]:
         try:
-            with uproot.open(path) as file:
+            with uproot.open(path, handler=uproot.MemmapSource) as file:
                 for block in file[tree_name].iterate(list(names), step_size=rows_per_chunk, library="np"):
                     yield {name: as_column(block[name]) for name in names}
         except Exception as error:
