@@ -478,3 +478,14 @@ def test_a_million_events_need_little_memory(tmp_path):
     assert measured["rows"] == rows
     # The result itself has 1e6 x (5 + mass + id) x 8 bytes = 56 MB, and is concatenated from its chunks.
     assert measured["megabytes"] < 400, measured
+
+
+def test_where_selects_rows_and_keeps_their_numbers(tmp_path):
+    frame = pd.DataFrame({"mass": [3.0, 3.1, 3.2, 3.3], "x": [0.1, 0.2, 0.3, 0.4], "label": [0, 1, 0, 1]})
+    path = tmp_path / "events.csv"
+    frame.to_csv(path, index=False)
+    events = read_events([path, path], mass="mass", features=["x"], where="label == 1")
+    assert events.event_id.tolist() == [1, 3, 5, 7]
+    assert events.column("x").tolist() == [0.2, 0.4, 0.2, 0.4]
+    with pytest.raises(UserError, match="no column 'lable'"):
+        read_events(path, mass="mass", features=["x"], where="lable == 1")

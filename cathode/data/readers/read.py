@@ -49,6 +49,7 @@ def read_events(
     weight: str | None = None,
     event_id: str | None = None,
     columns: Mapping[str, str] | None = None,
+    where: str | None = None,
     allow_constant: bool = False,
     rows_per_chunk: int = CHUNK_ROWS,
 ) -> Events:
@@ -73,6 +74,8 @@ def read_events(
         event_id: Column of whole-number ids. If not given, the column ``event_id``, if the file has one, else row
             numbers, continued from file to file; ``"row"`` always numbers the rows.
         columns: Own names for columns or expressions of the file: ``{"mjj": "dijet_mass"}``.
+        where: Expression of which rows to keep, those where it is not zero; it may use a truth column, to compose
+            pseudo-data from simulation (``label == 0``).  Row numbers stay those of the file.
         allow_constant: Accept features that are the same in all events.
         rows_per_chunk: Rows held in memory at a time.
 
@@ -86,10 +89,9 @@ def read_events(
     offset = 0
     for one in paths:
         table = open_table(one)
-        plan = _Plan.make(table, mass, features_of, units, weight, event_id, columns or {})
+        plan = _Plan.make(table, mass, features_of, units, weight, event_id, columns or {}, where)
         features_of = plan.feature_texts
-        part = _read_one(table, plan, offset, rows_per_chunk)
-        offset += len(part)
+        part, offset = _read_one(table, plan, offset, rows_per_chunk)
         parts.append(part)
     events = parts[0] if len(parts) == 1 else Events.concatenate(parts)
     return events if allow_constant else events.require_varying()
@@ -180,6 +182,7 @@ class _Plan:
     features: dict[str, _Source]
     feature_texts: list[str]
     weight: _Source | None
+    where: _Source | None
     event_id: str | None
     aliases: dict[str, Expression]
     derived: tuple[str, ...]
@@ -194,6 +197,7 @@ class _Plan:
         weight: str | None,
         event_id: str | None,
         columns: Mapping[str, str],
+        where: str | None,
     ) -> _Plan:
         if table.format == "lhco-raw":
             raise UserError(
@@ -227,6 +231,7 @@ class _Plan:
             features=sources,
             feature_texts=features,
             weight=None if weight is None else names.source(weight),
+            where=None if where is None else names.source(where, labels=True),
             event_id=_id_column(table, event_id),
             aliases=aliases,
             derived=derived,
@@ -235,7 +240,7 @@ class _Plan:
 
     def file_columns(self) -> list[str]:
         """Columns of the file that have to be read."""
-        sources = [self.mass, *self.features.values(), *([self.weight] if self.weight else [])]
+        sources = [self.mass, *self.features.values(), *(s for s in (self.weight, self.where) if s is not None)]
         needed = frozenset().union(*(source.needs for source in sources))
         return sorted(needed | ({self.event_id} if self.event_id else set()))
 
@@ -252,7 +257,7 @@ class _Names:
         self.scales = scales
         self.known = list(dict.fromkeys([*aliases, *derived, *table.columns]))
 
-    def source(self, text: str, *, unit: str | None = None) -> _Source:
+    def source(self, text: str, *, unit: str | None = None, labels: bool = False) -> _Source:
         """How to make ``text``; with ``unit`` the whole is in that unit unless its parts have been converted."""
         if text in self.table.columns and not text.isidentifier():
             expression = column_expression(text)
@@ -265,7 +270,7 @@ class _Names:
             needs |= found
             converted |= energies
         for name in needs | expression.names:
-            if is_label_name(name):
+            if is_label_name(name) and not labels:
                 raise UserError(
                     f"{text!r} uses {name!r}, which looks like a truth label: a search that sees it finds what it was "
                     "told; leave it to the evaluation"
@@ -335,31 +340,35 @@ def to_tev(table: Table, units: Units) -> dict[str, float]:
     return {name: ENERGY_UNITS[unit] for name, unit in chosen.items()}
 
 
-def _read_one(table: Table, plan: _Plan, offset: int, rows_per_chunk: int) -> Events:
+def _read_one(table: Table, plan: _Plan, offset: int, rows_per_chunk: int) -> tuple[Events, int]:
+    """The events of a file whose first row has the number ``offset``, and the number after its last row."""
     masses, features, weights, ids = [], [], [], []
+    start = offset
     for chunk in table.chunks(plan.file_columns(), rows_per_chunk=rows_per_chunk):
         rows = len(next(iter(chunk.values())))
         values = _Values(chunk, plan)
-        masses.append(values.of(plan.mass, rows))
-        made = [values.of(source, rows) for source in plan.features.values()]
-        features.append(np.stack(made, axis=1) if made else np.empty((rows, 0)))
+        keep = slice(None) if plan.where is None else values.of(plan.where, rows) != 0
+        masses.append(values.of(plan.mass, rows)[keep])
+        made = [values.of(source, rows)[keep] for source in plan.features.values()]
+        features.append(np.stack(made, axis=1) if made else np.empty((len(masses[-1]), 0)))
         if plan.weight is not None:
-            weights.append(values.of(plan.weight, rows))
-        if plan.event_id is not None:
-            ids.append(chunk[plan.event_id])
+            weights.append(values.of(plan.weight, rows)[keep])
+        ids.append((np.arange(start, start + rows) if plan.event_id is None else chunk[plan.event_id])[keep])
+        start += rows
     if not masses:
         raise UserError(f"{table.path}: there are no events in this file")
     mass = np.concatenate(masses)
     try:
-        return Events(
+        events = Events(
             features=np.concatenate(features),
             names=tuple(plan.features),
             mass=mass,
-            event_id=np.concatenate(ids) if ids else np.arange(offset, offset + len(mass)),
+            event_id=np.concatenate(ids),
             weight=np.concatenate(weights) if weights else None,
         )
     except UserError as error:
         raise UserError(f"{table.path}: {error}") from error
+    return events, start
 
 
 class _Values:
