@@ -51,7 +51,7 @@ def optimal_transport_order(noise: Tensor, x: Tensor) -> Tensor:
     return torch.as_tensor(columns, device=noise.device)
 
 
-@buildable("flow_matching")
+@buildable("flow-matching")
 class FlowMatching(ConditionalDensity):
     """Conditional flow matching with optimal-transport paths, for vectors and masked sets.
 

@@ -17,8 +17,10 @@ from cathode.data.events import Events
 from cathode.data.regions import Regions
 from cathode.density.base import ConditionalDensity, Tractable, log_prob
 from cathode.density.bijections import Bijection, Compose, Log, Standardize, cathode_chain
+from cathode.density.diffusion import EDM
 from cathode.density.ensemble import Ensemble
 from cathode.density.folder import load_density, save_density
+from cathode.density.matching import FlowMatching
 from cathode.density.preprocessed import Preprocessed
 from cathode.density.registry import build
 from cathode.search.results import DensitySummary
@@ -120,7 +122,7 @@ def _nll_values(density: ConditionalDensity, events: Events, losses: Sequence[fl
     # Exact ODE log-densities are two orders slower than a network pass: a subset is enough for a number in a table.
     if not isinstance(density, Tractable):
         return np.array([np.mean(losses)])
-    slow = any(type(m).__name__ in ("FlowMatching", "EDM", "Diffusion") for m in density.modules())
+    slow = any(isinstance(m, (FlowMatching, EDM)) for m in density.modules())
     rows = slice(0, 2000 if slow else None)
     values = -log_prob(
         density, torch.as_tensor(events.features[rows]).float(), torch.as_tensor(events.mass[rows, None]).float()
@@ -176,7 +178,7 @@ def fit_member(
         checkpoint_dir=folder / "checkpoint",
     )
     history = result.history.copy()
-    if isinstance(inner, Tractable) and settings.model.kind not in ("flow-matching", "diffusion"):
+    if getattr(inner, "loss_is_nll", False):
         history["train_loss"] -= train_shift
         history["validation_loss"] -= validation_shift
     density = Preprocessed(chain, result.density.cpu(), context_bijection=context_chain)
@@ -204,7 +206,7 @@ def _description(settings: DensitySettings, features: int) -> dict[str, Any]:
     """What ``build`` needs for the model of ``settings``."""
     model = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(settings.model).items()}
     kind = model.pop("kind")
-    if kind in ("flow-matching", "diffusion"):
+    if kind in ("flow-matching", "edm"):
         hidden = model.pop("hidden")
         network = {"kind": "mlp", "features": features, "context_features": 1, "hidden": hidden}
         return {"kind": kind, "event_shape": [features], "context_features": 1, "network": network, **model}

@@ -95,7 +95,7 @@ def _read(settings: DataSettings, files: tuple[str, ...], where: str | None) -> 
         units=settings.units,
         weight=settings.weight,
         columns=dict(settings.columns),
-        **({} if where is None else {"where": where}),
+        where=where,
     )
 
 

@@ -152,17 +152,17 @@ class FlowMatching:
     """Conditional flow matching with straight paths: ``cathode.density.matching``."""
 
     kind: Literal["flow-matching"] = "flow-matching"
-    hidden: tuple[int, ...] = (256, 256, 256, 256)
-    solver: Literal["euler", "midpoint", "heun", "rk4"] = "heun"
-    steps: int = 20
+    hidden: tuple[int, ...] = (128, 128, 128)
+    solver: Literal["euler", "midpoint", "heun", "rk4", "dopri5"] = "rk4"
+    steps: int = 10
 
 
 @dataclass(frozen=True)
 class Diffusion:
     """EDM diffusion: ``cathode.density.diffusion``."""
 
-    kind: Literal["diffusion"] = "diffusion"
-    hidden: tuple[int, ...] = (256, 256, 256, 256)
+    kind: Literal["edm"] = "edm"
+    hidden: tuple[int, ...] = (128, 128, 128)
     steps: int = 18
 
 

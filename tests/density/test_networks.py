@@ -17,7 +17,7 @@ VECTOR_NETWORKS = {
     "resnet_normalised": lambda **kw: ResNet(3, 2, width=16, blocks=2, normalise=True, **kw),
 }
 SET_NETWORKS = {
-    "set_transformer": lambda **kw: SetTransformer(3, 2, width=16, heads=2, blocks=2, **kw),
+    "set-transformer": lambda **kw: SetTransformer(3, 2, width=16, heads=2, blocks=2, **kw),
     "epic": lambda **kw: EPiC(3, 2, width=16, global_width=4, layers=2, **kw),
 }
 NETWORKS = VECTOR_NETWORKS | SET_NETWORKS

@@ -15,11 +15,11 @@ from cathode.density.matching import FlowMatching
 from cathode.density.networks import EPiC, SetTransformer
 
 NETWORKS = {
-    "set_transformer": lambda: SetTransformer(2, 1, width=16, heads=2, blocks=2),
+    "set-transformer": lambda: SetTransformer(2, 1, width=16, heads=2, blocks=2),
     "epic": lambda: EPiC(2, 1, width=16, global_width=4, layers=2),
 }
 DENSITIES = {
-    "flow_matching": lambda network: FlowMatching([5, 2], 1, network=network, solver="rk4", steps=4),
+    "flow-matching": lambda network: FlowMatching([5, 2], 1, network=network, solver="rk4", steps=4),
     "flow_matching_plain": lambda network: FlowMatching(
         [5, 2], 1, network=network, preconditioning=False, solver="midpoint", steps=8
     ),
@@ -132,7 +132,7 @@ def test_log_prob_is_invariant_and_decode_equivariant(density):
 
 @torch.no_grad()
 def test_padding_does_not_move_the_step_size_of_an_adaptive_solver():
-    network = randomise(NETWORKS["set_transformer"](), scale=0.2)
+    network = randomise(NETWORKS["set-transformer"](), scale=0.2)
     density = FlowMatching([5, 2], 1, network=network, solver="dopri5", rtol=1e-3, atol=1e-3)
     x, mask, context = events()
     more, wider, _ = events(entries=8)
@@ -144,7 +144,7 @@ def test_padding_does_not_move_the_step_size_of_an_adaptive_solver():
 
 @torch.no_grad()
 def test_hutchinson_estimate_ignores_the_amount_of_padding():
-    network = randomise(NETWORKS["set_transformer"](), scale=0.2)
+    network = randomise(NETWORKS["set-transformer"](), scale=0.2)
     density = FlowMatching([5, 2], 1, network=network, solver="rk4", steps=4, trace="hutchinson", probes=2)
     x, mask, context = events()
     more, wider, _ = events(entries=8)

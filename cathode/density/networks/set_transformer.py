@@ -49,7 +49,7 @@ class _Block(nn.Module):
         return h + gate2 * self.feed_forward(self.norm2(h) * (1 + scale2) + shift2)
 
 
-@buildable("set_transformer")
+@buildable("set-transformer")
 class SetTransformer(nn.Module):
     """Transformer over the entries of a set, with time and context as adaptive normalisation.
 
