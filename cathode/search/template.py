@@ -80,7 +80,9 @@ def spectrum_fit(
 
     if start is not None:
         return fitted(start)
-    steps = np.arange(1, int((window[0] - mass.min()) / width) + 1)
+    # A sideband narrower than a bin, or empty, still gets one start: the fit says what is missing.
+    below = 0 if len(mass) == 0 else int((window[0] - mass.min()) / width)
+    steps = np.arange(1, max(below, 1) + 1)
     starts = window[0] - width * steps
     counts = np.array([np.sum((mass > s) & (mass <= s + width)) for s in starts])
     candidates = starts[: int(np.argmax(counts)) + 1][::-1]
