@@ -235,7 +235,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else (0 if stop.code is None else 2)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    # The run's own log file takes everything; the terminal only what deserves attention.
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    logging.basicConfig(handlers=[handler], format="%(levelname)s: %(message)s")
     try:
         _COMMANDS[type(command)](command)
     except UserError as error:

@@ -85,7 +85,8 @@ def _start_worker() -> None:
         threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     os.environ.update(worker_environment() | {PROGRESS: "off"})
     limit_threads()
-    logging.getLogger("cathode").setLevel(logging.WARNING)
+    # Tasks leave their counts in their results; lines from several processes would only interleave.
+    logging.getLogger("cathode").addHandler(logging.NullHandler())
 
 
 def _leave_with(parent: Any) -> None:

@@ -64,7 +64,9 @@ class Background:
     Attributes:
         density: Mixture of the members, in the units of the features, with the mass in TeV as context.
         summary: Numbers for the report.
-        lowest, highest: Range of the sideband training events ``(D,)``; template events outside are rejected.
+        lowest, highest: Range of the sideband training events ``(D,)``.
+        clipped: Validation events moved into the domain of the preprocessing.
+        rejected: Sideband events left out because the preprocessing masks the edges.
     """
 
     density: ConditionalDensity
@@ -72,6 +74,8 @@ class Background:
     summary: DensitySummary
     lowest: Array
     highest: Array
+    clipped: int
+    rejected: int
 
 
 def fit_background(split: SidebandSplit, settings: DensitySettings, runner: Runner, *, seed: int) -> Background:
@@ -115,6 +119,8 @@ def fit_background(split: SidebandSplit, settings: DensitySettings, runner: Runn
         summary=summary,
         lowest=split.train.features.min(0),
         highest=split.train.features.max(0),
+        clipped=max(i["clipped"] for i in infos),
+        rejected=max(i["rejected"] for i in infos),
     )
 
 
@@ -187,7 +193,8 @@ def fit_member(
     info = {
         "seconds": result.seconds,
         "cpu_seconds": result.cpu_seconds,
-        "rejected": len(x) - len(train),
+        "rejected": len(x) - len(train) + len(x_validation) - len(validation),
+        "clipped": int(chain.out_of_domain(x_validation).sum()) if settings.preprocessing == "logit" else 0,
         "non_finite_batches": result.non_finite_batches,
         "stopped": result.stopped_reason,
     }

@@ -34,11 +34,14 @@ PUBLISHED = FitConfig(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("background", help="features file")
+    parser.add_argument("background", nargs="?", default="sample:lhco_background", help="features file")
+    parser.add_argument("--quick", action="store_true", help="two epochs of the reference: checks the script only")
     parser.add_argument("--work", type=Path, default=Path("runs/density-cost"))
     parser.add_argument("--epochs", type=int, default=100, help="epochs of the reference")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.epochs, arguments.work = 2, arguments.work.with_name("density-cost-quick")
     limit_threads(1)
 
     ours = DensitySettings()
