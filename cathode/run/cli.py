@@ -131,8 +131,14 @@ def _search(job: Search) -> None:
         return
     settings, output = found
     from cathode.run.summary import summary_lines
+    from cathode.run.folder import RunFolder
     from cathode.run.search import run_search
 
+    folder = RunFolder(output)
+    if job.resume and folder.finished:
+        folder.check(settings, resume=True)
+        print(f"this run is finished: {output / 'report.html'}")
+        return
     result = run_search(settings, output=output, resume=job.resume)
     print("\n".join(summary_lines(result)))
     print(f"report: {output / 'report.html'}")

@@ -292,7 +292,8 @@ class SignificanceSettings:
 
     Args:
         background_efficiencies: Fractions of the template that pass the cut.
-        fit_parameters: Number of parameters of the dijet function, or ``auto`` for an F-test.
+        fit_parameters: Number of parameters of the dijet function, or ``auto``: an F-test, or three for fewer than
+            10,000 events if they describe the sidebands.
         fit_bins: Number of mass bins per signal-region width.
         fit_range: Limits of the mass fits in TeV; a null lower limit is chosen from the sidebands (past the turn-on).
         sqrt_s: Centre-of-mass energy in TeV.

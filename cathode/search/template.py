@@ -46,6 +46,9 @@ class Template:
 
 # The dijet function describes a falling spectrum; below this goodness of fit the turn-on is still felt.
 _GOOD_FIT = 0.05
+# Choosing the number of parameters on few events biases the test: in bootstraps of 3000 background events the F-test
+# gave Z = 0.26 +- 1.23 on average, three parameters -0.02 +- 0.98.  They are kept while they describe the sidebands.
+_FEW_EVENTS, _BAD_FIT = 10_000, 0.01
 
 
 def spectrum_fit(
@@ -56,6 +59,9 @@ def spectrum_fit(
     Without a lower limit (``low``, or ``settings.fit_range``) the fit starts at the peak of the spectrum and moves up
     bin by bin until the sidebands are described (p > 0.05): thresholds on the jets make any dijet spectrum turn on, and
     only its falling part follows the function.  The signal region takes no part in that choice.
+
+    With ``fit_parameters: auto`` an F-test chooses the number of parameters; below 10,000 events three are used if they
+    describe the sidebands.
 
     Args:
         mass: ``(N,)`` TeV, signal region and sidebands.
@@ -76,6 +82,10 @@ def spectrum_fit(
         selected = mass[mass > start] if end is None else mass[(mass > start) & (mass < end)]
         edges = good_binning(selected, blind=window, window_bins=settings.fit_bins, low=start, high=end)
         counts, _ = np.histogram(selected, edges)
+        if settings.fit_parameters == "auto" and len(selected) < _FEW_EVENTS:
+            fit = fit_sidebands(counts, edges, blind=window, parameters=3, sqrt_s=settings.sqrt_s)
+            if fit.valid and fit.p_value > _BAD_FIT:
+                return fit
         return fit_sidebands(counts, edges, blind=window, parameters=settings.fit_parameters, sqrt_s=settings.sqrt_s)
 
     if start is not None:
