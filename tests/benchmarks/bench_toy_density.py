@@ -49,8 +49,8 @@ class Recipe:
 
 
 RECIPES = {
-    # CATHODE's flow: 15 blocks of MADE 128 x 128 and batch normalisation.  Its published training (batch 256, rate 1e-4,
-    # 100 epochs) costs an hour; larger batches, a higher rate that falls to zero and averaged weights cost a minute.
+    # CATHODE's flow: 15 blocks of MADE 128 x 128 and batch normalisation.  Its published training (batch 256, rate
+    # 1e-4, 100 epochs) costs an hour; larger batches, a higher rate that falls to zero and averaged weights a minute.
     "maf": Recipe(
         make=lambda: MAF(4, 1),
         config=FitConfig(

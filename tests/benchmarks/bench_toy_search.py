@@ -97,9 +97,7 @@ def sics(result: SearchResult) -> dict[str, dict[str, float]]:
     if truth is None:
         raise RuntimeError("the search was not given its truth")
     series = {"CATHODE": truth.search, **truth.references}
-    return {
-        name: {p: np.nan if (v := s.sic[p]["value"]) is None else v for p in POINTS} for name, s in series.items()
-    }
+    return {name: {p: np.nan if (v := s.sic[p]["value"]) is None else v for p in POINTS} for name, s in series.items()}
 
 
 def main() -> None:
@@ -134,8 +132,8 @@ def main() -> None:
                 row = [*values, values[0] / values[1], values[2] / optimum[point]]
                 rows[point].append(row)
                 z = next(p.significance for p in result.working_points if p.background_efficiency == efficiency)
-                print(_line(f"{seed:6d}", point, row)
-                      + f" {result.gate.status:>5s} {z:5.1f} {time.perf_counter() - start:7.0f}", flush=True)  # fmt: skip
+                rest = f" {result.gate.status:>5s} {z:5.1f} {time.perf_counter() - start:7.0f}"
+                print(_line(f"{seed:6d}", point, row) + rest, flush=True)
     missed = 0
     for point in POINTS:
         median = np.median(rows[point], axis=0)
