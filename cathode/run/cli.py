@@ -186,12 +186,12 @@ def _convert(command: Convert) -> None:
 
 def _download(command: Download) -> None:
     from cathode.data.commands import datasets, download
+    from cathode.data.download import ZENODO
 
     if command.name is None:
         print(datasets())
         return
-    base = {} if command.base_url is None else {"base_url": command.base_url}
-    for path in download(command.name, command.folder, **base):
+    for path in download(command.name, command.folder, base_url=command.base_url or ZENODO):
         print(path)
 
 
@@ -230,10 +230,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     data = tyro.extras.SubcommandApp()
     for name, kind in (("info", Info), ("convert", Convert), ("download", Download), ("generate", Generate)):
-        data.command(kind, name=name)
+        data.command(name=name)(kind)
     app = tyro.extras.SubcommandApp()
-    app.command(Search, name="search")
-    app.command(Template, name="template")
+    app.command(name="search")(Search)
+    app.command(name="template")(Template)
     app.command(data, name="data")
     try:
         command = app.cli(

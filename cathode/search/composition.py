@@ -61,9 +61,22 @@ def compose(settings: SearchSettings, events: Events | None = None, truth: Truth
                 "evaluation.truth cannot be combined with data.where: rows that are left out shift the labels"
             )
         truth = read_truth(settings.data.events, settings.evaluation.truth)
+    if truth is not None:
+        # Labels that do not fit the events must be found now, not after the search.
+        truth.of(data)
+    if truth is not None and settings.injection.signal:
+        raise UserError("injection: these data have a truth of their own; leave out the injection or the truth")
     test_background = None
     if settings.evaluation.reserve > 0:
         data, test_background = _reserve(data, regions, settings.evaluation.reserve, seed=settings.seed)
+        regions.check(data)
+        if truth is not None:
+            test_background = test_background.select(~truth.of(test_background))
+    elif settings.evaluation.background:
+        test_background = _read(settings.data, settings.evaluation.background, None)
+        test_background = test_background.select(regions.in_signal(test_background.mass))
+        if len(test_background) == 0:
+            raise UserError("evaluation.background: no events lie in the signal region")
     test_signal = None
     if settings.injection.signal:
         signal = _read(settings.data, settings.injection.signal, settings.injection.where)
@@ -81,7 +94,7 @@ def compose(settings: SearchSettings, events: Events | None = None, truth: Truth
         test_signal = test_signal.select(regions.in_signal(test_signal.mass))
     if test_signal is not None and len(test_signal) == 0:
         raise UserError("evaluation.signal: no test signal events are left in the signal region")
-    if test_background is not None and truth is None:
+    if settings.evaluation.reserve > 0 and truth is None:
         # Reserving is only allowed for simulated background, so the rest of the file is background as well.
         truth = Truth(event_id=data.event_id, is_signal=np.zeros(len(data), dtype=bool))
     return SearchInputs(data=data, truth=truth, test_background=test_background, test_signal=test_signal)

@@ -23,6 +23,7 @@ from cathode.search.significance import mass_spectrum, working_point
 from cathode.search.tasks import Runner
 from cathode.search.template import Template, conditional_template, mass_model, sample_template
 from cathode.search.truth import evaluate_truth
+from cathode.support.errors import UserError
 from cathode.support.provenance import versions
 from cathode.support.seeding import derive_seed
 
@@ -149,16 +150,23 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
     seconds["search"] = time.perf_counter() - begin
 
     start = time.perf_counter()
-    truth = evaluate_truth(
-        inputs,
-        signal_region,
-        scores,
-        classifier=settings.classifier,
-        columns=columns,
-        references=settings.evaluation.references,
-        runner=runner,
-        seed=derive_seed(seed, "references"),
-    )
+    notes = _notes(settings, points)
+    truth = None
+    try:
+        truth = evaluate_truth(
+            inputs,
+            signal_region,
+            scores,
+            classifier=settings.classifier,
+            columns=columns,
+            references=settings.evaluation.references,
+            runner=runner,
+            seed=derive_seed(seed, "references"),
+        )
+    except UserError as problem:
+        # Too few labelled events must not cost a finished search.
+        logger.warning("no evaluation with truth: %s", problem)
+        notes.append(f"No evaluation with truth: {problem}")
     seconds["truth"] = time.perf_counter() - start
     seconds["total"] = time.perf_counter() - begin
 
@@ -183,7 +191,7 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
         truth=truth,
         timing=seconds,
         versions=versions(),
-        notes=_notes(settings, points),
+        notes=notes,
     )
     return SearchProducts(result, products, scores)
 

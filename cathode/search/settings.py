@@ -323,19 +323,24 @@ class EvaluationSettings:
         truth: Name of the truth column in the data files (1 = signal), for data that carry one.
         reserve: Fraction of ``data.events`` kept out of the data; its signal-region part is the labelled background
             test sample and the perfect template of the idealized detector.  Only for simulated background.
+        background: Instead of ``reserve``: files or samples of further simulated background, of which the signal region
+            is used.
         signal: Files or samples of test signal; events that were injected are left out.
-        where: As for the data.
+        where: As for the data; for the signal files.
         references: Train the idealized and the supervised classifier too.
     """
 
     truth: str | None = None
     reserve: float = 0.0
+    background: Files = ()
     signal: Files = ()
     where: str | None = None
     references: bool = True
 
     def __post_init__(self) -> None:
         _require("evaluation.reserve", 0 <= self.reserve < 1, "between 0 and 1", self.reserve)
+        if self.background:
+            _require("evaluation.reserve", self.reserve == 0, "0 where evaluation.background is given", self.reserve)
 
 
 @dataclass(frozen=True)
