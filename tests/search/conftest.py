@@ -49,7 +49,10 @@ def make_background(make_gaussian):
     def make(*members, nll: float = 0.0, gaussian_nll: float = 0.1) -> Background:
         x = make_gaussian(50_000, 99).features
         summary = DensitySummary("given", nll, 0.01, gaussian_nll, 0.0, 0.0)
-        return Background(members[0], members, summary, x.min(0) - 0.5, x.max(0) + 0.5)
+        return Background(
+            density=members[0], members=members, summary=summary, lowest=x.min(0) - 0.5, highest=x.max(0) + 0.5,
+            clipped=0, rejected=0,
+        )  # fmt: skip
 
     return make
 
@@ -59,7 +62,7 @@ def make_scores():
     """Scores of samples that all follow the same normal distribution; each fold has a scale of its own."""
 
     def make(
-        seed: int = 0, *, data: int = 4000, template: int = 16_000, closure: int = 8000, folds: int = 4, shift: float = 0.0
+        seed: int = 0, *, data: int = 4000, template: int = 16_000, closure: int = 8000, folds: int = 4, shift=0.0
     ) -> Scores:
         random = np.random.default_rng(seed)
         sizes = {"data": data, "template": template, "closure_data": closure, "closure_template": 4 * closure}

@@ -23,6 +23,11 @@ SMALL = DensitySettings(
 )
 
 
+def nll_of(density, events: Events) -> torch.Tensor:
+    x, mass = torch.as_tensor(events.features).float(), torch.as_tensor(events.mass[:, None]).float()
+    return -log_prob(density, x, mass)
+
+
 def test_split_is_disjoint_complete_and_seeded(make_gaussian):
     events = make_gaussian(3000)
     split = split_sidebands(events, REGIONS, SMALL, seed=1)
@@ -71,20 +76,14 @@ def test_fit_reaches_the_exact_density(make_gaussian, exact, runner):
     split = split_sidebands(make_gaussian(12_000, 3), REGIONS, SMALL, seed=1)
     background = fit_background(split, SMALL, runner, seed=1)
     fresh = make_gaussian(20_000, 4)
-    x = torch.as_tensor(fresh.features).float()
-    mass = torch.as_tensor(fresh.mass[:, None]).float()
+    per_event = nll_of(background.density, fresh) - nll_of(exact, fresh)
     # Over all masses, the signal region that no training event came from included.
-    excess = log_prob(exact, x, mass).mean() - log_prob(background.density, x, mass).mean()
-    assert -0.002 < excess < 0.02
-    inside = REGIONS.in_signal(fresh.mass)
-    excess = log_prob(exact, x, mass)[inside].mean() - log_prob(background.density, x, mass)[inside].mean()
-    assert -0.005 < excess < 0.02
+    assert -0.002 < per_event.mean() < 0.02
+    assert -0.005 < per_event[REGIONS.in_signal(fresh.mass)].mean() < 0.02
 
     summary = background.summary
     validation = split.validation
-    own = -log_prob(
-        background.density, torch.as_tensor(validation.features).float(), torch.as_tensor(validation.mass[:, None]).float()
-    ).double()
+    own = nll_of(background.density, validation).double()
     assert summary.validation_nll == pytest.approx(float(own.mean()))
     assert summary.validation_nll_error == pytest.approx(float(own.std()) / np.sqrt(len(own)), rel=1e-2)
     assert summary.validation_nll == pytest.approx(summary.gaussian_nll, abs=0.03)
@@ -129,5 +128,4 @@ def test_weights_of_events_are_used(make_gaussian, tmp_path):
     )  # fmt: skip
     density = load_density(tmp_path / "model")
     fresh = make_gaussian(2000, 9)
-    nll = -log_prob(density, torch.as_tensor(fresh.features).float(), torch.as_tensor(fresh.mass[:, None]).float()).mean()
-    assert float(nll) == pytest.approx(gaussian_nll(good, fresh), abs=0.1)
+    assert float(nll_of(density, fresh).mean()) == pytest.approx(gaussian_nll(good, fresh), abs=0.1)

@@ -61,7 +61,7 @@ def test_signal_scores_high_and_background_like_template(samples, runner, model)
 
 def test_members_in_several_tasks_are_one_ensemble(samples, runner):
     """Tasks hold at most ten members; averaging their probabilities is averaging all members."""
-    data, template, ids = samples
+    data, template, ids = (part[-400:] for part in samples)
     extra = np.random.default_rng(3).normal(size=(30, 2))
     settings = ClassifierSettings(model=Trees(members=12), folds=2)
     scores = cross_fit(settings, data, template, data_id=ids, evaluation={"extra": extra}, runner=runner, seed=1)

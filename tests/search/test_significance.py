@@ -146,10 +146,10 @@ def test_signal_is_found(make_scores):
 
 def test_weighted_events_count_by_their_effective_number():
     scores = one_fold(
-        data=ladder(1000, 60), template=ladder(20_000, 800), closure_data=ladder(500, 20), closure_template=ladder(500, 20)
+        data=ladder(1000, 60), template=ladder(20_000, 800),
+        closure_data=ladder(500, 20), closure_template=ladder(500, 20),
     )
     weight = np.random.default_rng(0).uniform(0.5, 1.5, 1000)
-    # A hair above the lower rung, where the quantile would be the rung itself.
     found = working_point(scores, 0.05, data_weight=weight, member=np.zeros(20_000, dtype=int), closure_weight=None)
     passing = weight[:60]
     assert found.observed == pytest.approx(passing.sum())

@@ -132,16 +132,11 @@ def test_given_start_is_taken(option, low):
 
 
 def test_too_few_masses_are_an_error():
-    with pytest.raises(UserError, match="no events on a side of the window 3.3-3.7 TeV"):
+    with pytest.raises(UserError, match="no events on a side of the window"):
         spectrum_fit(np.array([2.5, 3.5, 4.5]), REGIONS, SIGNIFICANCE)
 
 
 @pytest.mark.parametrize("low", [3.25, 3.15])
-def test_a_sideband_narrower_than_bins_is_no_crash(low):
-    mass = dijet_mass(60_000, 9)
-    try:
-        fit = spectrum_fit(mass, Regions(signal=(3.3, 3.7), sideband=(low, None)), SIGNIFICANCE)
-    except UserError as error:
-        assert str(error)
-    else:
-        assert fit.edges[0] >= 3.1
+def test_a_sideband_narrower_than_a_few_bins_is_fitted_in_what_it_has(low):
+    fit = spectrum_fit(dijet_mass(60_000, 9), Regions(signal=(3.3, 3.7), sideband=(low, None)), SIGNIFICANCE)
+    assert 3.1 <= fit.edges[0] < 3.3
