@@ -51,7 +51,7 @@ class Size:
     epochs: int
 
 
-FULL = Size(background=400_000, test_background=200_000, test_signal=60_000, members=20, folds=5, epochs=8)
+FULL = Size(background=300_000, test_background=100_000, test_signal=60_000, members=10, folds=3, epochs=8)
 QUICK = Size(background=60_000, test_background=20_000, test_signal=6_000, members=4, folds=2, epochs=3)
 
 
