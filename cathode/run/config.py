@@ -72,6 +72,8 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
         *parents, last = key.strip().split(".")
         for part in parents:
             target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise UserError(f"--set {override!r}: {part} has been given a value already")
         target[last] = value
     return nested
 
