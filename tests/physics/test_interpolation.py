@@ -67,7 +67,7 @@ def test_dependence_on_the_mass_is_learned(density, mass):
 
 
 def test_features_follow_the_mass_across_the_gap(density):
-    n = 40_000
+    n = 100_000
     masses = numpy_generator(4, "masses").uniform(3.3, 3.7, n)
     x = sample(density, torch.as_tensor(masses[:, None]).float(), generator=torch.Generator().manual_seed(4))
     slope = np.polyfit(masses, x.double().numpy(), 1)[0]
