@@ -162,7 +162,8 @@ def test_help_is_complete(cathode, words, expected):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["serch"], ["search"], ["search", "a.yaml", "--nonsense"], ["data"], ["template", "a", "--format", "x"]],
+    "words",
+    [[], ["serch"], ["search"], ["search", "a.yaml", "--nonsense"], ["data"], ["template", "a", "--format", "x"]],
     ids=" ".join,
 )
 def test_wrong_words_are_exit_code_2(cathode, words):

@@ -19,7 +19,7 @@ REACH = 2.0  # signal lies so many widths above the background
 
 def events(rows: int, seed: int, shift: float) -> Events:
     random = np.random.default_rng(seed)
-    x = random.normal(size=(rows, 2)) + [shift, 0.0]
+    x = random.normal(size=(rows, 2)) + np.array([shift, 0.0])
     return Events(x, ("a", "b"), random.uniform(3.3, 3.7, rows), np.arange(rows))
 
 
