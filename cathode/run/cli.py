@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a bug, 2 unusable input (one line says what, where and wha
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -170,7 +171,8 @@ def _convert(command: Convert) -> None:
     if Path(command.input).exists() and info(command.input).format == "lhco-raw":
         from cathode.jets.raw import features_from_raw
 
-        print(features_from_raw(command.input, command.output, workers=command.workers))
+        made = features_from_raw(command.input, command.output, workers=command.workers)
+        print(f"{made.events} events clustered into {made.path}")
         return
     print(
         convert(
@@ -198,16 +200,16 @@ def _download(command: Download) -> None:
 def _generate(command: Generate) -> None:
     from cathode.jets.generate.run import generate
 
-    print(
-        generate(
-            command.settings,
-            command.output,
-            raw=command.raw,
-            constituents=command.constituents,
-            processes=command.processes,
-            overwrite=command.overwrite,
-        )
+    made = generate(
+        command.settings,
+        command.output,
+        raw=command.raw,
+        constituents=command.constituents,
+        processes=command.processes,
+        overwrite=command.overwrite,
     )
+    files = ", ".join(str(p) for p in (made.features, made.raw, made.constituents, made.provenance) if p is not None)
+    print(f"{made.events} events accepted of {made.collisions} collisions: {files}")
 
 
 _COMMANDS: dict[type[Any], Callable[[Any], None]] = {
@@ -250,6 +252,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"cathode: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader of our output has gone (cathode … | head); Python would complain again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("cathode: interrupted; the same command with --resume continues", file=sys.stderr)
         return 130

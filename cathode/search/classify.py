@@ -18,6 +18,7 @@ from cathode.classifiers.crossfit import CrossFit, FoldTask, PartScores, run_fol
 from cathode.classifiers.registry import build_classifier
 from cathode.search.settings import ClassifierSettings
 from cathode.search.tasks import Runner, Task
+from cathode.statistics.efficiency import fold_thresholds
 from cathode.support.seeding import numpy_generator
 
 __all__ = ["Scores", "cross_fit", "run_part"]
@@ -49,13 +50,12 @@ class Scores:
         return self.score[sample] > thresholds[self.fold[sample]]
 
     def thresholds(self, background_efficiency: float, *, sample: str = "template") -> Array:
-        """Score above which the given fraction of ``sample`` lies, per fold ``(folds,)``."""
-        return np.array(
-            [
-                np.quantile(self.score[sample][self.fold[sample] == k], 1 - background_efficiency, method="higher")
-                for k in range(self.folds)
-            ]
-        )
+        """Score above which the given fraction of ``sample`` lies, per fold ``(folds,)``.
+
+        Raises:
+            UserError: A fold has too few events for so tight a cut.
+        """
+        return fold_thresholds(self.score[sample], self.fold[sample], background_efficiency).thresholds
 
 
 def cross_fit(

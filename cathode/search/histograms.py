@@ -10,6 +10,7 @@ from cathode.data.features import DIJET_FEATURES
 from cathode.search.classify import Scores
 from cathode.search.results import FeatureHistogram
 from cathode.search.template import Template
+from cathode.statistics.histograms import histogram
 
 __all__ = ["feature_histograms", "score_histogram"]
 
@@ -35,17 +36,11 @@ def _histogram(name: str, column: int, region: str, data: Events, template: Temp
     x, y = data.features[:, column], template.features[:, column]
     low, high = np.quantile(np.concatenate([x, y]), [0.0005, 0.9995])
     edges = np.linspace(low, high, _BINS + 1)
-    weight = np.ones(len(x)) if data.weight is None else data.weight
-    counts, squares = (np.histogram(x, edges, weights=w)[0] for w in (weight, weight**2))
-    scale = weight.sum() / len(y)
-    drawn = np.histogram(y, edges)[0].astype(float)
-    members = np.unique(template.member)
-    shapes = np.array([np.histogram(y[template.member == m], edges)[0] * len(members) for m in members], dtype=float)
-    spread = np.zeros(_BINS)
-    if len(members) > 1:
-        # What the members differ by beyond their own counting statistics, as the error of their mean.
-        variance = shapes.var(0, ddof=1) - len(members) * shapes.mean(0)
-        spread = np.sqrt(np.maximum(variance, 0) / len(members))
+    of_data = histogram(x, edges, weight=data.weight)
+    weight = len(x) if data.weight is None else data.weight.sum()
+    of_template = histogram(y, edges, member=template.member).scaled(weight / len(y))
+    # The template is the mean of its members: its error is smaller than their spread.
+    members = len(np.unique(template.member))
     feature = DIJET_FEATURES.get(name)
     unit = feature.unit if feature is not None else ""
     return FeatureHistogram(
@@ -53,11 +48,11 @@ def _histogram(name: str, column: int, region: str, data: Events, template: Temp
         unit=unit if unit not in ("1", None) else "",
         region=region,
         edges=edges,
-        data=counts,
-        data_error=np.sqrt(squares),
-        template=scale * drawn,
-        template_error=scale * np.sqrt(drawn),
-        template_model_error=scale * spread,
+        data=of_data.counts,
+        data_error=of_data.statistical_error,
+        template=of_template.counts,
+        template_error=of_template.statistical_error,
+        template_model_error=of_template.model_error / np.sqrt(members),
     )
 
 

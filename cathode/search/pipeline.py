@@ -145,12 +145,12 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
         logger.warning("the template fails its gate: nothing may be claimed from this search")
 
     start = time.perf_counter()
-    points, spectra = _significance(settings, inputs.data, signal_region, sideband, split, template, scores)
+    points, spectra, too_tight = _significance(settings, inputs.data, signal_region, sideband, split, template, scores)
     seconds["significance"] = time.perf_counter() - start
     seconds["search"] = time.perf_counter() - begin
 
     start = time.perf_counter()
-    notes = _notes(settings, points)
+    notes = _notes(settings, points) + too_tight
     truth = None
     try:
         truth = evaluate_truth(
@@ -228,18 +228,23 @@ def _significance(
     split: SidebandSplit,
     template: Template,
     scores: Scores,
-) -> tuple[list[WorkingPoint], list[MassSpectrum]]:
+) -> tuple[list[WorkingPoint], list[MassSpectrum], list[str]]:
     regions = regions_of(settings)
     inclusive = mass_spectrum(data.mass, regions, settings.significance, efficiency=1.0, low=None)
     # All spectra start where the inclusive one is described: the cut must not choose its own range.
     low = None if inclusive.fit is None else float(inclusive.edges[0])
     spectra, points = [inclusive], []
+    too_tight: list[str] = []
     for efficiency in settings.significance.background_efficiencies:
+        try:
+            thresholds = scores.thresholds(efficiency)
+        except UserError as problem:
+            too_tight.append(f"No working point at background efficiency {efficiency:g}: {problem}")
+            continue
         point = working_point(
             scores, efficiency,
             data_weight=signal_region.weight, member=template.member, closure_weight=split.test.weight,
         )  # fmt: skip
-        thresholds = scores.thresholds(efficiency)
         selected = np.concatenate(
             [
                 signal_region.mass[scores.passing("data", thresholds)],
@@ -249,7 +254,9 @@ def _significance(
         spectrum = mass_spectrum(selected, regions, settings.significance, efficiency=efficiency, low=low)
         points.append(dataclasses.replace(point, fit=spectrum.fit, fit_problem=spectrum.fit_problem))
         spectra.append(spectrum)
-    return points, spectra
+    if not points:
+        raise UserError(" ".join(too_tight))
+    return points, spectra, too_tight
 
 
 def _notes(settings: SearchSettings, points: list[WorkingPoint]) -> list[str]:

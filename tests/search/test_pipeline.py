@@ -222,3 +222,11 @@ def test_an_impossible_evaluation_costs_no_search(inputs, store, with_truth):
     assert result.truth is None
     assert any("No evaluation with truth: " in note for note in result.notes)
     assert result.to_json()["working_points"] == with_truth.result.to_json()["working_points"]
+
+
+def test_a_cut_too_tight_for_the_template_is_left_out_and_said(inputs, store):
+    points = replace(SETTINGS.significance, background_efficiencies=(0.1, 1e-7))
+    settings = replace(SETTINGS, significance=points)
+    result = run_pipeline(inputs, settings, store).result
+    assert [p.background_efficiency for p in result.working_points] == [0.1]
+    assert any("1e-07" in note and "larger template" in note for note in result.notes)
