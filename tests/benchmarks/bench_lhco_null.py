@@ -19,6 +19,7 @@ from scipy.stats import kstest
 from cathode.run.config import merge, parse_overrides, settings_from_dict
 from cathode.run.search import run_search
 from cathode.search.settings import SearchSettings
+from cathode.support.files import write_json
 
 
 def main() -> None:
@@ -34,16 +35,16 @@ def main() -> None:
         arguments.set = ["density.training.epochs=5", "classifier.model.members=5", *arguments.set]
     rows = []
     for seed in range(1, arguments.seeds + 1):
-        folder = arguments.work / f"seed-{seed}"
-        if not (folder / "results.json").exists():
+        file = arguments.work / f"seed-{seed}.json"
+        if not file.exists():
             content = {
                 "data": {"events": [arguments.background]},
                 "evaluation": {"reserve": 0.5, "references": False},
                 "seed": seed,
             }
             settings = settings_from_dict(SearchSettings, merge(content, parse_overrides(arguments.set)))
-            run_search(settings, output=folder, resume=folder.exists())
-        results = json.loads((folder / "results.json").read_text())
+            write_json(file, run_search(settings).to_json())
+        results = json.loads(file.read_text())
         row: dict[str, object] = {"seed": seed}
         for point in results["working_points"]:
             label = f"{point['background_efficiency']:g}"
