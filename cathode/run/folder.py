@@ -11,7 +11,7 @@ from typing import Any
 
 from cathode.run.config import settings_yaml
 from cathode.support.errors import UserError
-from cathode.support.files import atomic_write
+from cathode.support.files import TEMPORARY, atomic_write
 
 __all__ = ["RunFolder"]
 
@@ -86,6 +86,12 @@ class RunFolder:
     def finish(self) -> None:
         """Drop the intermediate results: everything worth keeping has been written."""
         shutil.rmtree(self.tasks, ignore_errors=True)
+        # A kill in the middle of an atomic write leaves its temporary file; all own writes are done by now.
+        for left in list(self.path.rglob(f"{TEMPORARY}*")):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     @property
     def finished(self) -> bool:

@@ -14,7 +14,10 @@ from typing import Any
 
 from cathode.support.errors import UserError
 
-__all__ = ["atomic_directory", "atomic_write", "sha256_of", "write_json"]
+__all__ = ["TEMPORARY", "atomic_directory", "atomic_write", "sha256_of", "write_json"]
+
+# Start of the names of files and folders that are being written.
+TEMPORARY = ".writing-"
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     os.close(handle)
@@ -55,7 +58,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     try:

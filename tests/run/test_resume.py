@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cathode.run.folder import RunFolder
+
 
 def comparable(folder: Path) -> dict:
     """``results.json`` without what time measures."""
@@ -143,3 +145,13 @@ def test_resuming_nothing_is_a_fresh_start(cathode, config, tmp_path):
     found = cathode("template", config, "--output", tmp_path / "out", "--resume", *quick)
     assert found.code == 0, found.err
     assert (tmp_path / "out" / "results.json").exists()
+
+
+def test_finishing_removes_what_a_kill_left(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "tasks" / "one").mkdir(parents=True)
+    (tmp_path / "figures" / ".writing-abc").mkdir(parents=True)
+    for name in (".writing-x.h5", "models/.writing-y", "figures/.writing-abc/z.png", "results.json", "tasks/one/a"):
+        (tmp_path / name).write_text("x")
+    RunFolder(tmp_path).finish()
+    assert {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")} == {"models", "figures", "results.json"}
