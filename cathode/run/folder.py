@@ -52,7 +52,8 @@ class RunFolder:
             _probe(parent)
             return
         _probe(self.path)
-        if not any(self.path.iterdir()):
+        # A kill before the configuration was whole leaves its temporary file alone.
+        if all(p.name.startswith(TEMPORARY) for p in self.path.iterdir()):
             return
         config = self.path / _CONFIG
         if not config.exists():

@@ -13,6 +13,8 @@ import psutil
 import pytest
 
 from cathode.run.folder import RunFolder
+from cathode.search.settings import SearchSettings
+from cathode.support.errors import UserError
 
 
 def comparable(folder: Path) -> dict:
@@ -155,3 +157,12 @@ def test_finishing_removes_what_a_kill_left(tmp_path):
         (tmp_path / name).write_text("x")
     RunFolder(tmp_path).finish()
     assert {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")} == {"models", "figures", "results.json"}
+
+
+def test_a_kill_before_the_configuration_was_written_leaves_a_fresh_start(tmp_path):
+    (tmp_path / ".writing-abc.yaml").write_text("half")
+    RunFolder(tmp_path).check(SearchSettings(), resume=True)
+    RunFolder(tmp_path).check(SearchSettings(), resume=False)
+    (tmp_path / "other").write_text("x")
+    with pytest.raises(UserError, match="is not empty and holds no run"):
+        RunFolder(tmp_path).check(SearchSettings(), resume=True)
