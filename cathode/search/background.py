@@ -30,31 +30,51 @@ from cathode.support.errors import UserError
 from cathode.support.seeding import derive_seed, numpy_generator
 from cathode.training import TrainingData, fit
 
-__all__ = ["Background", "SidebandSplit", "fit_background", "fit_member", "gaussian_nll", "split_sidebands"]
+__all__ = ["Background", "SidebandSplit", "fit_background", "fit_member", "gaussian_nll", "held_out", "split_sidebands"]
 
 Array = NDArray[np.float64]
+_SMALLEST_BATCH = 64
 
 
 @dataclass(frozen=True)
 class SidebandSplit:
-    """Sideband events in three disjoint parts: fitted, used to choose epochs, and kept for tests."""
+    """Sideband events as one member of the ensemble sees them: fitted, used to choose epochs, and never seen."""
 
     train: Events
     validation: Events
     test: Events
 
 
-def split_sidebands(events: Events, regions: Regions, settings: DensitySettings, *, seed: int) -> SidebandSplit:
-    """Random split of the sideband events."""
+def split_sidebands(
+    events: Events, regions: Regions, settings: DensitySettings, *, seed: int
+) -> tuple[SidebandSplit, ...]:
+    """Random splits of the sideband events, one per member of the ensemble.
+
+    The test parts do not overlap, so that together they are a sample of up to all sideband events in which every event
+    is compared with a density that never saw it: cross-fitting, as for the classifier.
+    """
     sideband = events.select(regions.in_sideband(events.mass))
-    order = numpy_generator(seed, "sideband split").permutation(len(sideband))
-    n_test = round(settings.test_fraction * len(sideband))
-    n_validation = round(settings.validation_fraction * len(sideband))
-    return SidebandSplit(
-        train=sideband.select(order[n_test + n_validation :]),
-        validation=sideband.select(order[n_test : n_test + n_validation]),
-        test=sideband.select(order[:n_test]),
-    )
+    total = len(sideband)
+    order = numpy_generator(seed, "sideband split").permutation(total)
+    n_test = min(round(settings.test_fraction * total), total // settings.members)
+    n_validation = round(settings.validation_fraction * total)
+    splits = []
+    for member in range(settings.members):
+        rolled = np.roll(order, -member * n_test)
+        splits.append(
+            SidebandSplit(
+                train=sideband.select(rolled[n_test + n_validation :]),
+                validation=sideband.select(rolled[n_test : n_test + n_validation]),
+                test=sideband.select(rolled[:n_test]),
+            )
+        )
+    return tuple(splits)
+
+
+def held_out(splits: Sequence[SidebandSplit]) -> tuple[Events, NDArray[np.int64]]:
+    """The test parts of all members together, and the member that did not see each event ``(N,)``."""
+    member = np.repeat(np.arange(len(splits)), [len(s.test) for s in splits])
+    return Events.concatenate([s.test for s in splits]), member
 
 
 @dataclass(frozen=True)
@@ -78,56 +98,68 @@ class Background:
     rejected: int
 
 
-def fit_background(split: SidebandSplit, settings: DensitySettings, runner: Runner, *, seed: int) -> Background:
-    """Fit ``settings.members`` densities, each a task of its own, and join them.
+def fit_background(
+    splits: Sequence[SidebandSplit], settings: DensitySettings, runner: Runner, *, seed: int
+) -> Background:
+    """Fit one density per split, each a task of its own, and join them.
 
     Raises:
         UserError: A feature that is constant in the sidebands, or a fit that does not converge.
     """
-    parts = {"train": split.train, "validation": split.validation}
-    arrays = {
-        f"{name}_{column}": value
-        for name, part in parts.items()
-        for column, value in (("x", part.features), ("mass", part.mass), ("weight", part.weight))
-    }
     tasks = [
         Task(
             f"density-{member}",
             fit_member,
-            {**arrays, "settings": replace(settings, members=1), "seed": derive_seed(seed, "density", member)},
+            {
+                "train_x": split.train.features,
+                "train_mass": split.train.mass,
+                "train_weight": split.train.weight,
+                "validation_x": split.validation.features,
+                "validation_mass": split.validation.mass,
+                "validation_weight": split.validation.weight,
+                "settings": replace(settings, members=1),
+                "seed": derive_seed(seed, "density", member),
+            },
         )
-        for member in range(settings.members)
+        for member, split in enumerate(splits)
     ]
     folders = runner.run(tasks, description="background density")
     members = tuple(load_density(folder / "model") for folder in folders)
     infos = [json.loads((folder / "fit.json").read_text()) for folder in folders]
     histories = [pd.read_csv(folder / "history.csv") for folder in folders]
-    density = Ensemble(members) if len(members) > 1 else members[0]
-    values = _nll_values(density, split.validation, [h["validation_loss"].min() for h in histories])
+    # Every member is judged by events it did not see; the mixture of all has seen every event.
+    values = np.concatenate(
+        [
+            _nll_values(density, split.validation, float(history["validation_loss"].min()))
+            for density, split, history in zip(members, splits, histories, strict=True)
+        ]
+    )
     summary = DensitySummary(
-        name=f"{settings.model.kind} × {settings.members}",
+        name=f"{settings.model.kind} × {len(members)}",
         validation_nll=float(np.mean(values)),
-        validation_nll_error=float(np.std(values) / np.sqrt(max(len(values), 1))) if len(values) > 1 else float("nan"),
-        gaussian_nll=gaussian_nll(split.train, split.validation),
+        validation_nll_error=float(np.std(values) / np.sqrt(len(values)))
+        if len(values) > len(members)
+        else float("nan"),
+        gaussian_nll=float(np.mean([gaussian_nll(split.train, split.validation) for split in splits])),
         seconds=max(i["seconds"] for i in infos),
         cpu_seconds=sum(i["cpu_seconds"] for i in infos),
         histories=histories,
     )
     return Background(
-        density=density,
+        density=Ensemble(members) if len(members) > 1 else members[0],
         members=members,
         summary=summary,
-        lowest=split.train.features.min(0),
-        highest=split.train.features.max(0),
+        lowest=np.min([split.train.features.min(0) for split in splits], axis=0),
+        highest=np.max([split.train.features.max(0) for split in splits], axis=0),
         clipped=max(i["clipped"] for i in infos),
         rejected=max(i["rejected"] for i in infos),
     )
 
 
-def _nll_values(density: ConditionalDensity, events: Events, losses: Sequence[float]) -> Array:
+def _nll_values(density: ConditionalDensity, events: Events, loss: float) -> Array:
     # Exact ODE log-densities are two orders slower than a network pass: a subset is enough for a number in a table.
     if not isinstance(density, Tractable):
-        return np.array([np.mean(losses)])
+        return np.array([loss])
     slow = any(isinstance(m, (FlowMatching, EDM)) for m in density.modules())
     rows = slice(0, 2000 if slow else None)
     values = -log_prob(
@@ -175,11 +207,13 @@ def fit_member(
         inner = build(_description(settings, x.shape[1]))
     if not isinstance(inner, ConditionalDensity):
         raise TypeError(f"{settings.model.kind} is not a density")
+    # Few events in large batches would be few steps: an epoch keeps about a hundred.
+    batch_size = min(settings.training.batch_size, max(_SMALLEST_BATCH, len(train) // 100))
     result = fit(
         inner,
         train,
         validation,
-        settings.training,
+        replace(settings.training, batch_size=batch_size),
         seed=derive_seed(seed, "training"),
         checkpoint_dir=folder / "checkpoint",
     )

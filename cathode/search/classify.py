@@ -45,6 +45,11 @@ class Scores:
     folds: int
     histories: list[pd.DataFrame]
 
+    def subset(self, name: str, *, of: str, rows: NDArray[np.int64]) -> Scores:
+        """These scores with a further sample ``name``: the given rows of the sample ``of``."""
+        score = {**self.score, name: self.score[of][rows]}
+        return replace(self, score=score, fold={**self.fold, name: self.fold[of][rows]})
+
     def passing(self, sample: str, thresholds: Array) -> NDArray[np.bool_]:
         """Events of ``sample`` above the threshold of their fold."""
         return self.score[sample] > thresholds[self.fold[sample]]

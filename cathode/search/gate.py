@@ -125,8 +125,15 @@ def gate_result(
     )
     n_sideband = background.clipped + background.rejected
     checks.append(
-        GateCheck("sideband events at the edges", float(n_sideband), float("nan"), float("nan"), float("nan"), "info",
-                  f"{background.clipped} clipped and {background.rejected} left out by the preprocessing")  # fmt: skip
+        GateCheck(
+            "sideband events at the edges",
+            float(n_sideband),
+            float("nan"),
+            float("nan"),
+            float("nan"),
+            "info",
+            f"{background.clipped} clipped and {background.rejected} left out by the preprocessing",
+        )  # fmt: skip
     )
     return GateResult(
         status=max((c.status for c in checks if c.status != "info"), key=_RANK.__getitem__),

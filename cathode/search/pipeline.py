@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathode.data.events import Events
-from cathode.search.background import Background, SidebandSplit, fit_background, split_sidebands
+from cathode.search.background import Background, SidebandSplit, fit_background, held_out, split_sidebands
 from cathode.search.classify import Scores, cross_fit
 from cathode.search.composition import SearchInputs, regions_of
 from cathode.search.gate import gate_result, two_sample_task
@@ -38,15 +38,20 @@ class TemplateProducts:
     """Everything up to the template: enough for any fit that needs a background.
 
     Attributes:
-        signal_region, split: The data.
+        signal_region: Data of the signal region.
+        splits: Sideband data as each member of the density sees them.
+        held_out: Sideband events with the member that did not see them, ``held_out_member``.
         background: The fitted density.
         template: Events in the signal region.
-        sideband_template: Events at the masses of the held-out sideband data, several per mass.
+        sideband_template: Events at the masses of ``held_out``, several per mass, each from the member that did not see
+            the sideband event.
         seconds: Stage name -> wall time.
     """
 
     signal_region: Events
-    split: SidebandSplit
+    splits: tuple[SidebandSplit, ...]
+    held_out: Events
+    held_out_member: NDArray[np.int64]
     background: Background
     template: Template
     sideband_template: Template
@@ -68,20 +73,24 @@ def make_template(inputs: SearchInputs, settings: SearchSettings, runner: Runner
     signal_region = inputs.data.select(regions.in_signal(inputs.data.mass))
     seconds = {}
     start = time.perf_counter()
-    split = split_sidebands(inputs.data, regions, settings.density, seed=seed)
-    background = fit_background(split, settings.density, runner, seed=seed)
+    splits = split_sidebands(inputs.data, regions, settings.density, seed=seed)
+    background = fit_background(splits, settings.density, runner, seed=seed)
     seconds["density"] = time.perf_counter() - start
     start = time.perf_counter()
     masses = mass_model(inputs.data, regions, settings.template, settings.significance)
     count = round(settings.template.oversampling * len(signal_region))
     template = sample_template(background, masses, count, seed=derive_seed(seed, "template"))
-    # As many template events per held-out sideband event as there are per event in the signal region.
-    repeats = max(round(settings.template.oversampling), 1)
+    sideband, member = held_out(splits)
+    # Half as many template events per sideband event as in the signal region: there are far more sideband events.
+    repeats = max(round(settings.template.oversampling / 2), 1)
     sideband_template = conditional_template(
-        background, np.tile(split.test.mass, repeats), seed=derive_seed(seed, "sideband template")
+        background,
+        np.tile(sideband.mass, repeats),
+        seed=derive_seed(seed, "sideband template"),
+        member=np.tile(member, repeats),
     )
     seconds["template"] = time.perf_counter() - start
-    return TemplateProducts(signal_region, split, background, template, sideband_template, seconds)
+    return TemplateProducts(signal_region, splits, sideband, member, background, template, sideband_template, seconds)
 
 
 def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner) -> SearchProducts:
@@ -97,11 +106,11 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
     regions, seed = regions_of(settings), settings.seed
     products = make_template(inputs, settings, runner)
     seconds = dict(products.seconds)
-    signal_region, split, template = products.signal_region, products.split, products.template
+    signal_region, tested, template = products.signal_region, products.held_out, products.template
 
     start = time.perf_counter()
     sideband = inputs.data.select(regions.in_sideband(inputs.data.mass))
-    columns = _columns(settings, inputs, signal_region, split, products, sideband)
+    columns = _columns(settings, inputs, products, sideband)
     scores = cross_fit(
         settings.classifier,
         columns["data"],
@@ -112,6 +121,8 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
         runner=runner,
         seed=derive_seed(seed, "classifier"),
     )
+    # The held-out events are sideband events: they have their scores.
+    scores = scores.subset("closure_data", of="sideband", rows=_rows_of(tested, sideband))
     seconds["classifier"] = time.perf_counter() - start
 
     start = time.perf_counter()
@@ -120,9 +131,9 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
         [
             two_sample_task(
                 "gate-sideband",
-                np.column_stack([split.test.features, split.test.mass]),
+                np.column_stack([tested.features, tested.mass]),
                 np.column_stack([products.sideband_template.features, products.sideband_template.mass]),
-                x_weight=split.test.weight, max_events=limit, seed=derive_seed(seed, "gate sideband"),
+                x_weight=tested.weight, max_events=limit, seed=derive_seed(seed, "gate sideband"),
             ),
             two_sample_task(
                 "gate-template", signal_region.features, template.features,
@@ -134,7 +145,7 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
     gate = gate_result(
         settings.gate,
         background=products.background,
-        sideband=split.test,
+        sideband=tested,
         sideband_template=products.sideband_template,
         template=template,
         sideband_test=tests[0],
@@ -145,7 +156,7 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
         logger.warning("the template fails its gate: nothing may be claimed from this search")
 
     start = time.perf_counter()
-    points, spectra, too_tight = _significance(settings, inputs.data, signal_region, sideband, split, template, scores)
+    points, spectra, too_tight = _significance(settings, inputs.data, signal_region, sideband, tested, template, scores)
     seconds["significance"] = time.perf_counter() - start
     seconds["search"] = time.perf_counter() - begin
 
@@ -177,13 +188,13 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
             "sideband": len(sideband),
             "signal_region": len(signal_region),
             "template": len(template),
-            "sideband_train": len(split.train),
-            "sideband_validation": len(split.validation),
-            "sideband_test": len(split.test),
+            "sideband_train": len(products.splits[0].train),
+            "sideband_validation": len(products.splits[0].validation),
+            "sideband_test": len(tested),
         },
         density=products.background.summary,
         gate=gate,
-        feature_histograms=feature_histograms(signal_region, template, split.test, products.sideband_template),
+        feature_histograms=feature_histograms(signal_region, template, tested, products.sideband_template),
         classifier_histories=scores.histories,
         mass_spectra=spectra,
         working_points=points,
@@ -199,16 +210,13 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
 def _columns(
     settings: SearchSettings,
     inputs: SearchInputs,
-    signal_region: Events,
-    split: SidebandSplit,
     products: TemplateProducts,
     sideband: Events,
 ) -> dict[str, Array]:
     samples: dict[str, Any] = {
-        "data": signal_region,
+        "data": products.signal_region,
         "template": products.template,
         "sideband": sideband,
-        "closure_data": split.test,
         "closure_template": products.sideband_template,
     }
     if inputs.test_background is not None:
@@ -225,7 +233,7 @@ def _significance(
     data: Events,
     signal_region: Events,
     sideband: Events,
-    split: SidebandSplit,
+    tested: Events,
     template: Template,
     scores: Scores,
 ) -> tuple[list[WorkingPoint], list[MassSpectrum], list[str]]:
@@ -243,7 +251,7 @@ def _significance(
             continue
         point = working_point(
             scores, efficiency,
-            data_weight=signal_region.weight, member=template.member, closure_weight=split.test.weight,
+            data_weight=signal_region.weight, member=template.member, closure_weight=tested.weight,
         )  # fmt: skip
         selected = np.concatenate(
             [
@@ -257,6 +265,11 @@ def _significance(
     if not points:
         raise UserError(" ".join(too_tight))
     return points, spectra, too_tight
+
+
+def _rows_of(events: Events, among: Events) -> NDArray[np.int64]:
+    order = np.argsort(among.event_id)
+    return order[np.searchsorted(among.event_id, events.event_id, sorter=order)]
 
 
 def _notes(settings: SearchSettings, points: list[WorkingPoint]) -> list[str]:

@@ -52,7 +52,8 @@ class DataSettings:
         events: Files, or ``sample:NAME`` for a shipped sample.
         mass: Column or expression of the resonant mass.
         features: Columns or expressions the density learns and the classifier sees.
-        units: Unit of masses and momenta in the files; ``auto`` where the format declares it.
+        units: Unit of masses and momenta in the files, ``GeV`` or ``TeV``; ``auto`` where the format declares it; or a
+            mapping of columns to units (``"*"`` for the rest), which own column names need.
         where: Expression over the file's columns; rows where it is zero are left out.  It may use a truth column to
             compose pseudo-data from simulation.
         weight: Column with event weights, none if null.
@@ -62,7 +63,7 @@ class DataSettings:
     events: Files = ("sample:lhco_background",)
     mass: str = "mjj"
     features: tuple[str, ...] = ("mj1", "dmj", "tau21_j1", "tau21_j2")
-    units: Literal["auto", "GeV", "TeV"] = "auto"
+    units: Literal["auto", "GeV", "TeV", "MeV"] | dict[str, str] = "auto"
     where: str | None = None
     weight: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
@@ -180,19 +181,20 @@ class DensitySettings:
             paper's chain without margin: rows at the edges are masked and counted) or ``standardize``.
         margin: Margin of the ``logit`` chain as a fraction of the range.
         validation_fraction: Sideband events kept for choosing epochs.
-        test_fraction: Sideband events kept from any training for the gate and the closure.
-        training: Settings of the fit.
+        test_fraction: Sideband events that each member does not see, for the gate and the closure; the parts of the
+            members do not overlap, so four members with a quarter each cover all sideband events.
+        training: Settings of the fit.  Batches are made smaller where an epoch would have fewer than a hundred.
     """
 
     model: Model = field(default_factory=Autoregressive)
-    members: int = 2
+    members: int = 4
     preprocessing: Literal["logit", "cathode", "standardize"] = "logit"
     margin: float = 1e-3
     validation_fraction: float = 0.1
-    test_fraction: float = 0.15
+    test_fraction: float = 0.25
     training: FitConfig = field(
         default_factory=lambda: FitConfig(
-            epochs=20, batch_size=1024, learning_rate=2e-3, weight_decay=1e-4, warmup_epochs=0.5, best_epochs=1
+            epochs=15, batch_size=1024, learning_rate=2e-3, weight_decay=1e-4, warmup_epochs=0.5, best_epochs=1
         )
     )
 

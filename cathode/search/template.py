@@ -123,10 +123,20 @@ def sample_template(background: Background, masses: MassModel, count: int, *, se
     return conditional_template(background, masses.sample(count, numpy_generator(seed, "template mass")), seed=seed)
 
 
-def conditional_template(background: Background, mass: Array, *, seed: int) -> Template:
-    """Draw one event at each given mass; the members of the ensemble take equal shares in random order."""
+def conditional_template(
+    background: Background, mass: Array, *, seed: int, member: NDArray[np.int64] | None = None
+) -> Template:
+    """Draw one event at each given mass.
+
+    Args:
+        background: The fitted density.
+        mass: ``(M,)`` TeV.
+        seed: Fixes the events.
+        member: Which member of the ensemble draws each event ``(M,)``; by default equal shares in random order.
+    """
     members = background.members
-    member = numpy_generator(seed, "template member").permutation(np.arange(len(mass)) % len(members))
+    if member is None:
+        member = numpy_generator(seed, "template member").permutation(np.arange(len(mass)) % len(members))
     features = np.empty((len(mass), len(background.lowest)))
     for index, density in enumerate(members):
         rows = member == index

@@ -71,14 +71,14 @@ def summarise_template(data: Events, products: TemplateProducts, settings: Searc
         counts={
             "signal_region": len(products.signal_region),
             "template": len(products.template),
-            "sideband_train": len(products.split.train),
-            "sideband_validation": len(products.split.validation),
-            "sideband_test": len(products.split.test),
+            "sideband_train": len(products.splits[0].train),
+            "sideband_validation": len(products.splits[0].validation),
+            "sideband_test": len(products.held_out),
         },
         outside=products.template.outside,
         validation_nll=products.background.summary.validation_nll,
         histograms=feature_histograms(
-            products.signal_region, products.template, products.split.test, products.sideband_template
+            products.signal_region, products.template, products.held_out, products.sideband_template
         ),
         seconds=products.seconds,
     )

@@ -44,12 +44,12 @@ def main() -> None:
         arguments.epochs, arguments.work = 2, arguments.work.with_name("density-cost-quick")
     limit_threads(1)
 
-    ours = DensitySettings()
+    ours = DensitySettings(members=1, test_fraction=0.15)
     reference = replace(
         ours, model=Maf(), preprocessing="cathode", training=replace(PUBLISHED, epochs=arguments.epochs)
     )
     events = read_events(arguments.background, features=["mj1", "dmj", "tau21_j1", "tau21_j2"])
-    split = split_sidebands(events, Regions(), ours, seed=arguments.seed)
+    split = split_sidebands(events, Regions(), ours, seed=arguments.seed)[0]
     data = {
         "train_x": split.train.features, "train_mass": split.train.mass, "train_weight": None,
         "validation_x": split.validation.features, "validation_mass": split.validation.mass,

@@ -20,7 +20,7 @@ from cathode.data.readers import read_events
 from cathode.data.regions import Regions
 from cathode.run.executors import open_executor
 from cathode.run.tasks import TaskStore
-from cathode.search.background import fit_background, split_sidebands
+from cathode.search.background import fit_background, held_out, split_sidebands
 from cathode.search.settings import DensitySettings, SignificanceSettings, TemplateSettings
 from cathode.search.template import conditional_template, mass_model, sample_template
 from cathode.support.threads import limit_threads
@@ -49,25 +49,26 @@ def main() -> None:
               flush=True)  # fmt: skip
 
     for seed in range(1, arguments.seeds + 1):
-        split = split_sidebands(events, regions, settings, seed=seed)
+        splits = split_sidebands(events, regions, settings, seed=seed)
+        sideband, member = held_out(splits)
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder, open_executor("local") as executor:
-            background = fit_background(split, settings, TaskStore(folder, executor), seed=seed)
+            background = fit_background(splits, settings, TaskStore(folder, executor), seed=seed)
         print(f"seed {seed}: {background.summary.name}, validation NLL {background.summary.validation_nll:.4f}, "
               f"{time.perf_counter() - start:.0f} s wall, {background.summary.cpu_seconds:.0f} s CPU", flush=True)  # fmt: skip
-        outside = conditional_template(background, split.test.mass, seed=seed)
+        outside = conditional_template(background, sideband.mass, seed=seed, member=member)
         interpolated = conditional_template(background, inside.mass, seed=seed + 100)
         masses = mass_model(events, regions, TemplateSettings(), SignificanceSettings())
         template = sample_template(background, masses, len(inside), seed=seed + 200)
         columns = np.column_stack
-        auc("sidebands (features, mass)", columns([split.test.features, split.test.mass]),
+        auc("sidebands (features, mass)", columns([sideband.features, sideband.mass]),
             columns([outside.features, outside.mass]), seed)  # fmt: skip
         auc("signal region (features, mass)", columns([inside.features, inside.mass]),
             columns([interpolated.features, interpolated.mass]), seed)  # fmt: skip
         auc("signal region, fitted masses", inside.features, template.features, seed)
-        half = np.random.default_rng(seed).permutation(len(split.train))
-        sideband = columns([split.train.features, split.train.mass])
-        auc("floor: real against real", sideband[half[::2]], sideband[half[1::2]], seed)
+        half = np.random.default_rng(seed).permutation(len(sideband))
+        real = columns([sideband.features, sideband.mass])
+        auc("floor: real against real", real[half[::2]], real[half[1::2]], seed)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def _significances(folder, seed):
     """Of a search without signal; template, classifier and counting alone, because the gate takes most of the time."""
     settings, runner = _settings(seed), TaskStore(folder, SerialExecutor())
     products = make_template(_inputs(0, seed), settings, runner)
-    data, held_out = products.signal_region, products.split.test
+    data, held_out = products.signal_region, products.held_out
     scores = cross_fit(
         settings.classifier,
         data.features,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from cathode.data.events import Events
 from cathode.data.regions import Regions
 from cathode.density.base import log_prob
 from cathode.density.folder import load_density
-from cathode.search.background import fit_background, fit_member, gaussian_nll, split_sidebands
+from cathode.search.background import fit_background, fit_member, gaussian_nll, held_out, split_sidebands
 from cathode.search.settings import Autoregressive, DensitySettings
 from cathode.support.errors import UserError
 from cathode.training.config import FitConfig
@@ -30,24 +32,41 @@ def nll_of(density, events: Events) -> torch.Tensor:
 
 def test_split_is_disjoint_complete_and_seeded(make_gaussian):
     events = make_gaussian(3000)
-    split = split_sidebands(events, REGIONS, SMALL, seed=1)
-    parts = [split.train, split.validation, split.test]
-    ids = np.concatenate([p.event_id for p in parts])
+    splits = split_sidebands(events, REGIONS, SMALL, seed=1)
     sideband = events.event_id[REGIONS.in_sideband(events.mass)]
-    np.testing.assert_array_equal(np.sort(ids), sideband)
-    assert len(np.unique(ids)) == len(ids)
-    assert len(split.validation) == round(0.1 * len(ids))
-    assert len(split.test) == round(0.15 * len(ids))
-    again = split_sidebands(events, REGIONS, SMALL, seed=1)
-    np.testing.assert_array_equal(again.train.event_id, split.train.event_id)
-    other = split_sidebands(events, REGIONS, SMALL, seed=2)
-    assert set(other.test.event_id) != set(split.test.event_id)
+    for split in splits:
+        ids = np.concatenate([p.event_id for p in (split.train, split.validation, split.test)])
+        np.testing.assert_array_equal(np.sort(ids), sideband)
+        assert len(split.validation) == round(0.1 * len(ids))
+        assert len(split.test) == round(0.25 * len(ids))
+    again = split_sidebands(events, REGIONS, SMALL, seed=1)[1]
+    np.testing.assert_array_equal(again.train.event_id, splits[1].train.event_id)
+    other = split_sidebands(events, REGIONS, SMALL, seed=2)[0]
+    assert set(other.test.event_id) != set(splits[0].test.event_id)
+
+
+def test_every_held_out_event_comes_with_the_member_that_never_saw_it(make_gaussian):
+    settings = replace(SMALL, members=4)
+    splits = split_sidebands(make_gaussian(3000), REGIONS, settings, seed=1)
+    events, member = held_out(splits)
+    assert len(np.unique(events.event_id)) == len(events)
+    for k, split in enumerate(splits):
+        seen = np.concatenate([split.train.event_id, split.validation.event_id])
+        assert not np.isin(events.event_id[member == k], seen).any()
+        # … and, taken together, the members leave hardly an event untested.
+    assert len(events) > 0.99 * sum(len(part) for part in (splits[0].train, splits[0].validation, splits[0].test))
+
+
+def test_test_parts_never_overlap_however_many_members(make_gaussian):
+    splits = split_sidebands(make_gaussian(1000), REGIONS, replace(SMALL, members=7), seed=1)
+    events, _ = held_out(splits)
+    assert len(np.unique(events.event_id)) == len(events)
 
 
 def test_split_never_contains_the_signal_region(make_gaussian):
-    split = split_sidebands(make_gaussian(3000), REGIONS, SMALL, seed=1)
-    for part in (split.train, split.validation, split.test):
-        assert not REGIONS.in_signal(part.mass).any()
+    for split in split_sidebands(make_gaussian(3000), REGIONS, SMALL, seed=1):
+        for part in (split.train, split.validation, split.test):
+            assert not REGIONS.in_signal(part.mass).any()
 
 
 def test_gaussian_baseline_is_the_likelihood_of_the_regression(make_gaussian):
@@ -73,8 +92,8 @@ def test_linearly_dependent_features_are_refused(make_gaussian):
 
 
 def test_fit_reaches_the_exact_density(make_gaussian, exact, runner):
-    split = split_sidebands(make_gaussian(12_000, 3), REGIONS, SMALL, seed=1)
-    background = fit_background(split, SMALL, runner, seed=1)
+    splits = split_sidebands(make_gaussian(12_000, 3), REGIONS, SMALL, seed=1)
+    background = fit_background(splits, SMALL, runner, seed=1)
     fresh = make_gaussian(20_000, 4)
     per_event = nll_of(background.density, fresh) - nll_of(exact, fresh)
     # Over all masses, the signal region that no training event came from included.
@@ -82,8 +101,8 @@ def test_fit_reaches_the_exact_density(make_gaussian, exact, runner):
     assert -0.005 < per_event[REGIONS.in_signal(fresh.mass)].mean() < 0.02
 
     summary = background.summary
-    validation = split.validation
-    own = nll_of(background.density, validation).double()
+    judged = zip(background.members, splits, strict=True)
+    own = torch.cat([nll_of(member, split.validation) for member, split in judged]).double()
     assert summary.validation_nll == pytest.approx(float(own.mean()))
     assert summary.validation_nll_error == pytest.approx(float(own.std()) / np.sqrt(len(own)), rel=1e-2)
     assert summary.validation_nll == pytest.approx(summary.gaussian_nll, abs=0.03)
@@ -91,8 +110,9 @@ def test_fit_reaches_the_exact_density(make_gaussian, exact, runner):
     # The losses of the history are in the units of the features as well.
     for history in summary.histories:
         assert history["validation_loss"].min() == pytest.approx(summary.validation_nll, abs=0.02)
-    np.testing.assert_array_equal(background.lowest, split.train.features.min(0))
-    np.testing.assert_array_equal(background.highest, split.train.features.max(0))
+    trained = np.concatenate([split.train.features for split in splits])
+    np.testing.assert_array_equal(background.lowest, trained.min(0))
+    np.testing.assert_array_equal(background.highest, trained.max(0))
 
 
 @pytest.mark.parametrize("preprocessing", ["logit", "cathode", "standardize"])
