@@ -103,9 +103,7 @@ def balanced_weights(y: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return weight * scale[y]
 
 
-def stratified_split(
-    y: np.ndarray, fraction: float, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(y: np.ndarray, fraction: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Random indices of training and validation events; of each class ``fraction`` goes to validation.
 
     Both parts hold at least one event of each class.

@@ -120,9 +120,7 @@ class CrossFit:
         UserError: Unusable settings.
     """
 
-    def __init__(
-        self, classifier: Any, *, folds: int = 5, seed: int = 0, members_per_task: int | None = None
-    ) -> None:
+    def __init__(self, classifier: Any, *, folds: int = 5, seed: int = 0, members_per_task: int | None = None) -> None:
         if folds < 2:
             raise UserError(f"cross-fitting needs at least 2 folds, got {folds}")
         if members_per_task is not None and members_per_task < 1:

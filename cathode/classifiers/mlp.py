@@ -263,7 +263,12 @@ class MLPEnsemble(ClassifierMixin, BaseEstimator):
         return parameters
 
     def _epoch(
-        self, parameters: list[Tensor], optimiser: torch.optim.Optimizer, x: Tensor, target: Tensor, rows: Tensor,
+        self,
+        parameters: list[Tensor],
+        optimiser: torch.optim.Optimizer,
+        x: Tensor,
+        target: Tensor,
+        rows: Tensor,
         weight: Tensor,
     ) -> np.ndarray:
         total = torch.zeros(self.members, dtype=torch.float64, device=x.device)
@@ -332,4 +337,3 @@ def _logits(parameters: list[Tensor], x: Tensor) -> Tensor:
         if index + 2 < len(parameters):
             x = x.relu()
     return x.squeeze(-1)
-

@@ -132,9 +132,7 @@ def _cross_fitted(
         train, test = fold != k, fold == k
         scores = _scores(features[train], label[train], weight[train], features[test], members, derive_seed(seed, k))
         is_x, w = label[test] == 1, weight[test]
-        results.append(
-            auc_with_error(scores[is_x], scores[~is_x], positive_weight=w[is_x], negative_weight=w[~is_x])
-        )
+        results.append(auc_with_error(scores[is_x], scores[~is_x], positive_weight=w[is_x], negative_weight=w[~is_x]))
     aucs, errors = np.array(results).T
     return aucs, errors
 

@@ -46,7 +46,7 @@ class ConditionalDensity(nn.Module):
         mask: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Training loss of each event, ``(B,)``; its mean over events is minimised.  Randomness comes from ``generator``."""
+        """Training loss of each event, ``(B,)``; its mean is minimised.  Randomness comes from ``generator``."""
         raise NotImplementedError
 
     def decode(self, noise: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
@@ -56,7 +56,7 @@ class ConditionalDensity(nn.Module):
     def noise(
         self, count: int, *, mask: Tensor | None = None, generator: torch.Generator, dtype: torch.dtype | None = None
     ) -> Tensor:
-        """Draw ``(count, *event_shape)`` noise for :meth:`decode` on the device of ``generator``; masked entries are 0."""
+        """Draw ``(count, *event_shape)`` noise for :meth:`decode`, on the device of ``generator``; padding is 0."""
         shape = self.event_shape if mask is None else (mask.shape[1], *self.event_shape[1:])
         noise = torch.randn((count, *shape), generator=generator, device=generator.device, dtype=dtype)
         return noise if mask is None else noise * mask.unsqueeze(-1)

@@ -67,8 +67,14 @@ def step_band(axes: Axes, edges: Array, low: ArrayLike, high: ArrayLike, **optio
 
 
 def data_points(
-    axes: Axes, x: ArrayLike, y: ArrayLike, low: ArrayLike, high: ArrayLike, *,
-    limits: tuple[float, float] | None = None, **options: Any,
+    axes: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    *,
+    limits: tuple[float, float] | None = None,
+    **options: Any,
 ) -> None:
     """Points with vertical bars from ``low`` to ``high``; with ``limits``, arrows where one lies outside of them."""
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
@@ -83,7 +89,12 @@ def data_points(
             shown &= ~outside
     errors = np.nan_to_num(np.maximum([y - low, high - y], 0.0))
     settings: dict[str, Any] = {
-        "fmt": "o", "color": DATA, "markersize": 3.8, "elinewidth": 1.1, "capsize": 0, **options,
+        "fmt": "o",
+        "color": DATA,
+        "markersize": 3.8,
+        "elinewidth": 1.1,
+        "capsize": 0,
+        **options,
     }
     axes.errorbar(x[shown], y[shown], yerr=errors[:, shown], **settings)
 

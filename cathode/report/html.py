@@ -23,7 +23,10 @@ _BANNER: dict[str, Kind] = {"excess": "good", "none": "info", "invalid": "bad", 
 
 
 def write_report(
-    result: SearchResult, path: str | Path, *, title: str = "Resonance search",
+    result: SearchResult,
+    path: str | Path,
+    *,
+    title: str = "Resonance search",
     figures: Mapping[str, Figure] | None = None,
 ) -> Path:
     """Write the report of ``result`` to ``path``; the same result gives the same bytes.
@@ -53,12 +56,16 @@ def write_report(
     ]
     low, high = result.signal_region
     version = result.versions.get("cathode-hep", "")
-    return write_page(path, page(
-        title, parts,
-        subtitle=f"Signal region {low:g}–{high:g} TeV · density: {result.density.name}",
-        opening=_opening(result, verdict(result), drawn),
-        footer=f"cathode-hep {version} · this file is complete and needs no network".replace("  ", " "),
-    ))
+    return write_page(
+        path,
+        page(
+            title,
+            parts,
+            subtitle=f"Signal region {low:g}–{high:g} TeV · density: {result.density.name}",
+            opening=_opening(result, verdict(result), drawn),
+            footer=f"cathode-hep {version} · this file is complete and needs no network".replace("  ", " "),
+        ),
+    )
 
 
 def _opening(result: SearchResult, said: Verdict, drawn: Mapping[str, Figure]) -> list[object]:
@@ -67,10 +74,14 @@ def _opening(result: SearchResult, said: Verdict, drawn: Mapping[str, Figure]) -
     return [
         banner(kind, symbols(said.headline), *(paragraph(symbols(s)) for s in said.sentences), above=status),
         cards(sections.key_numbers(result)),
-        tag("section", figure(
-            drawn["mass_overview"], medium=True,
-            description="Mass spectra before and after the cuts with sideband fits",
-            caption="Mass spectrum before and after each cut. Lines: fit to the sidebands; the signal region (shaded)"
-            " is not in the fits. Below: (data − fit) / error of the spectrum named there.",
-        )),
+        tag(
+            "section",
+            figure(
+                drawn["mass_overview"],
+                medium=True,
+                description="Mass spectra before and after the cuts with sideband fits",
+                caption="Mass spectrum before and after each cut. Lines: fit to the sidebands; the signal region"
+                " (shaded) is not in the fits. Below: (data − fit) / error of the spectrum named there.",
+            ),
+        ),
     ]

@@ -89,7 +89,8 @@ def tag(name: str, /, *children: Any, **attributes: str | None) -> Html:
     """An element; ``class_`` gives the attribute ``class``, attributes that are None or empty are left out."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(value, quote=True)}"'
-        for key, value in attributes.items() if value
+        for key, value in attributes.items()
+        if value
     )
     if name in ("img", "br", "meta"):
         return Html(f"<{name}{written}>")
@@ -113,8 +114,13 @@ def section(identifier: str, title: str, *content: Any, lead: str = "") -> Secti
 
 
 def table(
-    header: Sequence[Any], rows: Iterable[Sequence[Any]], *, numeric: Iterable[int] = (), wide: Iterable[int] = (),
-    strong: Iterable[int] = (), caption: str = "",
+    header: Sequence[Any],
+    rows: Iterable[Sequence[Any]],
+    *,
+    numeric: Iterable[int] = (),
+    wide: Iterable[int] = (),
+    strong: Iterable[int] = (),
+    caption: str = "",
 ) -> Html:
     """A table that scrolls sideways when the window is narrow.
 
@@ -214,9 +220,11 @@ def page(
         footer: Last line.
     """
     head = tag(
-        "head", tag("meta", charset="utf-8"),
+        "head",
+        tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title), tag("style", Html(STYLESHEET)),
+        tag("title", title),
+        tag("style", Html(STYLESHEET)),
     )
     top = tag("header", tag("h1", title), *([tag("p", subtitle)] if subtitle else []), class_="top")
     links = tag("nav", *(tag("a", s.title, href=f"#{s.identifier}") for s in sections))

@@ -65,8 +65,11 @@ def key_numbers(result: SearchResult) -> list[p.Card]:
     gate = result.gate
     found += [
         p.Card("template gate", gate.status, "quality of the background template", status_kind(gate.status)),
-        p.Card("two-sample AUC", measured(gate.c2st_auc_template, gate.c2st_auc_template_error),
-               f"signal region; sidebands {measured(gate.c2st_auc_sideband, gate.c2st_auc_sideband_error)}"),
+        p.Card(
+            "two-sample AUC",
+            measured(gate.c2st_auc_template, gate.c2st_auc_template_error),
+            f"signal region; sidebands {measured(gate.c2st_auc_sideband, gate.c2st_auc_sideband_error)}",
+        ),
     ]
     names = {"signal_region": "signal-region events", "sideband": "sideband events", "template": "template events"}
     found += [p.Card(label, number(result.counts[key])) for key, label in names.items() if key in result.counts]
@@ -83,8 +86,12 @@ def gate_section(result: SearchResult, drawn: Figures) -> p.Section:
     """The checks that the template had to pass."""
     rows = [
         [
-            check.name, measured(check.value, check.error), number(check.warn), number(check.fail),
-            p.badge(check.status, status_kind(check.status)), check.explanation,
+            check.name,
+            measured(check.value, check.error),
+            number(check.warn),
+            number(check.fail),
+            p.badge(check.status, status_kind(check.status)),
+            check.explanation,
         ]
         for check in result.gate.checks
     ]
@@ -95,10 +102,14 @@ def gate_section(result: SearchResult, drawn: Figures) -> p.Section:
         f" is better), {number(density.gaussian_nll)} for one Gaussian linear in mass."
     )
     content: list[Any] = [
-        p.table(["check", "value", "warns above", "fails above", "status", "what it is"], rows,
-                numeric=[1, 2, 3], wide=[5]),
-        p.figure(drawn["gate"], description="Each check against its limits",
-                 caption="Each value on the scale of its own limits, with its statistical error."),
+        p.table(
+            ["check", "value", "warns above", "fails above", "status", "what it is"], rows, numeric=[1, 2, 3], wide=[5]
+        ),
+        p.figure(
+            drawn["gate"],
+            description="Each check against its limits",
+            caption="Each value on the scale of its own limits, with its statistical error.",
+        ),
         p.paragraph(quality),
     ]
     if result.gate.status == "fail":
@@ -112,14 +123,14 @@ def working_points_section(result: SearchResult, drawn: Figures) -> p.Section:
     points = sorted(result.working_points, key=lambda w: -w.background_efficiency)
     best = best_point(points)
     if not points:
-        return p.section(
-            "working-points", "Working points", p.paragraph("No working point was evaluated.", soft=True)
-        )
+        return p.section("working-points", "Working points", p.paragraph("No working point was evaluated.", soft=True))
     uncut = [s for s in result.mass_spectra if s.background_efficiency >= 1]
     bold = [i for i, w in enumerate(points) if w is best]
     direct = p.table(
         [_EPS_B, "observed", "expected", "± stat.", "± syst.", "p-value", "Z (local)", "sideband closure"],
-        [_direct_row(w) for w in points], numeric=range(8), strong=bold,
+        [_direct_row(w) for w in points],
+        numeric=range(8),
+        strong=bold,
         caption="Expected: template events that pass, scaled to the data; the parts of its error add in quadrature."
         " Sideband closure: observed / expected − 1 for sideband events.",
     )
@@ -127,15 +138,24 @@ def working_points_section(result: SearchResult, drawn: Figures) -> p.Section:
     fit_rows += [_fit_row(w.background_efficiency, w.fit, w.fit_problem) for w in points]
     fits = p.table(
         [_EPS_B, "observed", "expected", "p-value", "Z (local)", "χ² / ndof", "fit p-value", "parameters"],
-        fit_rows, numeric=range(8), strong=[len(uncut) + i for i in bold],
+        fit_rows,
+        numeric=range(8),
+        strong=[len(uncut) + i for i in bold],
         caption="Dijet function, fitted to the sidebands of the mass spectrum after the cut and interpolated into the"
         " signal region.",
     )
     return p.section(
-        "working-points", "Working points",
-        p.heading("Cut and count against the template"), direct, p.heading("Fit to the sidebands"), fits,
-        p.figure(drawn["significance"], description="Observed over expected and significance per working point",
-                 caption="Left: observed over expected with the expectation's uncertainty. Right: local significance."),
+        "working-points",
+        "Working points",
+        p.heading("Cut and count against the template"),
+        direct,
+        p.heading("Fit to the sidebands"),
+        fits,
+        p.figure(
+            drawn["significance"],
+            description="Observed over expected and significance per working point",
+            caption="Left: observed over expected with the expectation's uncertainty. Right: local significance.",
+        ),
         lead="Events in the signal region after cuts that keep a fixed fraction of the background. The headline quotes"
         " the row in bold.",
     )
@@ -171,10 +191,15 @@ def features_section(result: SearchResult, drawn: Figures) -> p.Section:
 def score_section(drawn: Figures) -> p.Section:
     """The classifier score of data and template."""
     return p.section(
-        "score", "Classifier score",
-        p.figure(drawn["score"], medium=True, description="Classifier score of data and template",
-                 caption="Every event is scored by classifiers that did not see it. An excess of data at high score is"
-                 " what the cuts select."),
+        "score",
+        "Classifier score",
+        p.figure(
+            drawn["score"],
+            medium=True,
+            description="Classifier score of data and template",
+            caption="Every event is scored by classifiers that did not see it. An excess of data at high score is"
+            " what the cuts select.",
+        ),
         lead="Classifier of data against template in the signal region.",
     )
 
@@ -186,7 +211,9 @@ def truth_section(truth: TruthResult, drawn: Figures) -> p.Section:
     rows = []
     for name, series in everything.items():
         row: list[Any] = [
-            _SERIES.get(name, name), measured(series.auc, series.auc_error), number(series.max_sic, digits=3),
+            _SERIES.get(name, name),
+            measured(series.auc, series.auc_error),
+            number(series.max_sic, digits=3),
             f"{number(series.max_sic_low, digits=3)}–{number(series.max_sic_high, digits=3)}",
         ]
         for key in keys:
@@ -201,17 +228,31 @@ def truth_section(truth: TruthResult, drawn: Figures) -> p.Section:
         f" signal and {number(truth.n_test_background)} background test events."
     )
     return p.section(
-        "truth", "With labels",
-        p.callout("info", p.paragraph(
-            "Labels were used only here, and only after all scores were final. No other section knows them.")),
+        "truth",
+        "With labels",
+        p.callout(
+            "info",
+            p.paragraph(
+                "Labels were used only here, and only after all scores were final. No other section knows them."
+            ),
+        ),
         p.paragraph(counts),
-        p.table(header, rows, numeric=range(1, len(header)), strong=[0],
-                caption=symbols(
-                    "SIC = ε_S / √ε_B. The maximum is taken where the statistical error of the background is below"
-                    " 20 %; a dash means too few background events. Idealized: data against true background."
-                    " Supervised: signal against background. Both use the classifier of the search.")),
-        p.figure(drawn["sic"], description="Significance improvement characteristic",
-                 caption="Bands: 68 % over folds. Faint lines and the shaded range: background error above 20 %."),
+        p.table(
+            header,
+            rows,
+            numeric=range(1, len(header)),
+            strong=[0],
+            caption=symbols(
+                "SIC = ε_S / √ε_B. The maximum is taken where the statistical error of the background is below"
+                " 20 %; a dash means too few background events. Idealized: data against true background."
+                " Supervised: signal against background. Both use the classifier of the search."
+            ),
+        ),
+        p.figure(
+            drawn["sic"],
+            description="Significance improvement characteristic",
+            caption="Bands: 68 % over folds. Faint lines and the shaded range: background error above 20 %.",
+        ),
         p.figure(drawn["roc"], description="ROC curves", medium=True),
         lead="How well the search ranks signal above background, against what the same classifier can reach.",
     )
@@ -221,8 +262,13 @@ def training_section(result: SearchResult, drawn: Figures) -> p.Section:
     """Loss curves."""
     density = result.density
     text = f"{density.name}: {duration(density.seconds)} wall time, {duration(density.cpu_seconds)} of CPU."
-    return p.section("training", "Training", p.figure(drawn["training"], description="Loss against epoch"),
-                     p.paragraph(text, soft=True), lead="Losses of the density's members and of the classifiers.")
+    return p.section(
+        "training",
+        "Training",
+        p.figure(drawn["training"], description="Loss against epoch"),
+        p.paragraph(text, soft=True),
+        lead="Losses of the density's members and of the classifiers.",
+    )
 
 
 def timing_section(result: SearchResult) -> p.Section:
@@ -238,8 +284,12 @@ def timing_section(result: SearchResult) -> p.Section:
 
 def config_section(result: SearchResult) -> p.Section:
     """The configuration as it was run."""
-    return p.section("config", "Configuration", p.preformatted(_yaml(result.config)),
-                     lead="Complete, with all defaults: running it again reproduces this report.")
+    return p.section(
+        "config",
+        "Configuration",
+        p.preformatted(_yaml(result.config)),
+        lead="Complete, with all defaults: running it again reproduces this report.",
+    )
 
 
 def versions_section(result: SearchResult) -> p.Section:
@@ -254,9 +304,14 @@ def notes_section(result: SearchResult) -> p.Section:
 
 def _direct_row(point: WorkingPoint) -> list[Any]:
     return [
-        efficiency(point.background_efficiency), number(point.observed), measured(point.expected, point.expected_error),
-        number(point.statistical_error, digits=2), number(point.systematic_error, digits=2), probability(point.p_value),
-        sigma(point.significance), measured(point.sideband_closure, point.sideband_closure_error),
+        efficiency(point.background_efficiency),
+        number(point.observed),
+        measured(point.expected, point.expected_error),
+        number(point.statistical_error, digits=2),
+        number(point.systematic_error, digits=2),
+        probability(point.p_value),
+        sigma(point.significance),
+        measured(point.sideband_closure, point.sideband_closure_error),
     ]
 
 
@@ -266,8 +321,13 @@ def _fit_row(background_efficiency: float, fit: MassFitSummary | None, problem: 
         # The reason takes the place of the numbers.
         return [name, p.tag("em", f"no fit: {problem or 'not attempted'}"), *[""] * 6]
     return [
-        name, number(fit.window_observed), measured(fit.window_expected, fit.window_error), probability(fit.p_value),
-        sigma(fit.significance), f"{number(fit.chi2, digits=3)} / {fit.ndof}", probability(fit.fit_p_value),
+        name,
+        number(fit.window_observed),
+        measured(fit.window_expected, fit.window_error),
+        probability(fit.p_value),
+        sigma(fit.significance),
+        f"{number(fit.chi2, digits=3)} / {fit.ndof}",
+        probability(fit.fit_p_value),
         fit.parameters,
     ]
 

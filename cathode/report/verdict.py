@@ -58,10 +58,12 @@ def verdict(result: SearchResult) -> Verdict:
     if result.gate.status == "fail":
         failed = [c.name for c in result.gate.checks if c.status == "fail"]
         return Verdict(
-            "invalid", f"Nothing may be claimed in {where}: the background template failed its quality gate",
+            "invalid",
+            f"Nothing may be claimed in {where}: the background template failed its quality gate",
             (
                 "Failed: " + ("; ".join(failed) if failed else "the gate as a whole") + ".",
-                "The numbers below are shown to find out why, and must not be quoted as a result.", *sentences,
+                "The numbers below are shown to find out why, and must not be quoted as a result.",
+                *sentences,
             ),
         )
     if result.gate.status == "warn":

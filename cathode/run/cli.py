@@ -66,7 +66,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Convert:
-    """Convert events between formats, chosen by the suffix of the output; LHCO raw files are clustered into features."""
+    """Convert events between formats, chosen by the suffix of the output; LHCO raw files are clustered."""
 
     input: Annotated[str, tyro.conf.Positional]
     """File in any format that is read."""
@@ -131,9 +131,9 @@ def _search(job: Search) -> None:
     if found is None:
         return
     settings, output = found
-    from cathode.run.summary import summary_lines
     from cathode.run.folder import RunFolder
     from cathode.run.search import run_search
+    from cathode.run.summary import summary_lines
 
     folder = RunFolder(output)
     if job.resume and folder.finished:
@@ -238,9 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     app.command(name="template")(Template)
     app.command(data, name="data")
     try:
-        command = app.cli(
-            prog="cathode", description=__doc__, args=words
-        )
+        command = app.cli(prog="cathode", description=__doc__, args=words)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else (0 if stop.code is None else 2)
     # The run's own log file takes everything; the terminal only what deserves attention.

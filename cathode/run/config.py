@@ -92,7 +92,7 @@ def _number(value: Any) -> Any:
 
 
 def merge(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with ``update`` laid over it, mappings merged key by key; another ``kind`` replaces the whole mapping."""
+    """``base`` with ``update`` laid over it, key by key; another ``kind`` replaces the whole mapping."""
     if "kind" in update and update["kind"] != base.get("kind"):
         return dict(update)
     merged = dict(base)

@@ -1,4 +1,4 @@
-"""Where tasks run: in this process, in a pool of processes here, or on a Dask cluster; all ``concurrent.futures``-shaped."""
+"""Where tasks run: in this process, in a pool of processes, or on a Dask cluster; all like ``concurrent.futures``."""
 
 from __future__ import annotations
 

@@ -178,5 +178,3 @@ def _write_histograms(path: Path, summary: TemplateSummary) -> None:
             for name in ("edges", "data", "data_error", "template", "template_error", "template_model_error"):
                 group.create_dataset(name, data=getattr(histogram, name))
             group.attrs["unit"] = histogram.unit
-
-

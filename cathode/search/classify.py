@@ -89,7 +89,7 @@ def cross_fit(
         name: Prefix of the tasks' folders.
         description: Shown beside the progress bar.
     """
-    model = {k: v for k, v in vars(settings.model).items()}
+    model = dict(vars(settings.model))
     fitting = CrossFit(
         build_classifier(dict(model)), folds=settings.folds, seed=seed, members_per_task=_MEMBERS_PER_TASK
     )

@@ -60,11 +60,19 @@ def gate_result(
     in_sideband = json.loads((sideband_test / "c2st.json").read_text())
     in_signal = json.loads((template_test / "c2st.json").read_text())
     checks = [
-        _auc("C2ST AUC, sidebands", in_sideband, settings.c2st_sideband,
-             "trees separating held-out sideband data from the template at the same masses; 0.5 is perfect"),
-        _auc("C2ST AUC, signal region", in_signal, settings.c2st_template,
-             "the same in the signal region; a signal raises it too"),
-    ]  # fmt: skip
+        _auc(
+            "C2ST AUC, sidebands",
+            in_sideband,
+            settings.c2st_sideband,
+            "trees separating held-out sideband data from the template at the same masses; 0.5 is perfect",
+        ),
+        _auc(
+            "C2ST AUC, signal region",
+            in_signal,
+            settings.c2st_template,
+            "the same in the signal region; a signal raises it too",
+        ),
+    ]
     pulls = _moment_pulls(sideband, sideband_template)
     name, value = max(pulls.items(), key=lambda item: abs(item[1]))
     checks.append(
@@ -73,7 +81,7 @@ def gate_result(
             abs(value),
             settings.marginal_pull,
             f"largest |pull| of a feature's mean or width in the sidebands: {name}",
-        )  # fmt: skip
+        )
     )
     shapes = marginals(
         sideband.features, sideband_template.features, names=sideband.names, bins=30, x_weight=sideband.weight
@@ -88,7 +96,7 @@ def gate_result(
             float("nan"),
             "info",
             f"χ²/ndof = {worst.chi2:.1f}/{worst.ndof} of {worst.name} in the sidebands",
-        )  # fmt: skip
+        )
     )
     if sideband.features.shape[1] > 1:
         correlation = correlation_pulls(
@@ -100,7 +108,7 @@ def gate_result(
                 correlation.largest,
                 settings.correlation_pull,
                 "largest |pull| of a rank correlation between two features in the sidebands",
-            )  # fmt: skip
+            )
         )
     gain = background.summary.gaussian_nll - background.summary.validation_nll
     error = background.summary.validation_nll_error
@@ -113,7 +121,7 @@ def gate_result(
             -0.05,
             "pass" if gain > 0 else "warn" if gain > -0.05 else "fail",
             "nats per event gained over one Gaussian with a mean linear in mass; must be positive",
-        )  # fmt: skip
+        )
     )
     checks.append(
         _limit(
@@ -121,7 +129,7 @@ def gate_result(
             template.outside / max(len(template), 1),
             settings.rejected_fraction,
             f"{template.outside} of {len(template)} template events outside the range of the sideband data",
-        )  # fmt: skip
+        )
     )
     n_sideband = background.clipped + background.rejected
     checks.append(
@@ -133,7 +141,7 @@ def gate_result(
             float("nan"),
             "info",
             f"{background.clipped} clipped and {background.rejected} left out by the preprocessing",
-        )  # fmt: skip
+        )
     )
     return GateResult(
         status=max((c.status for c in checks if c.status != "info"), key=_RANK.__getitem__),

@@ -57,8 +57,8 @@ class DensitySummary:
 
     Attributes:
         name: Kind of density with its number of members, e.g. ``"autoregressive x 2"``.
-        validation_nll: Mean negative log-density of the ensemble on the validation rows, nats per event, in the units of
-            the features.
+        validation_nll: Mean negative log-density, each member on its own validation rows, nats per event, in the units
+            of the features.
         validation_nll_error: Its statistical error.
         gaussian_nll: The same for the baseline, one Gaussian with mean and covariance linear in mass.
         seconds: Wall time of the training.

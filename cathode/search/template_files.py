@@ -26,13 +26,13 @@ class TemplateSummary:
     """What a template predicts.
 
     Attributes:
-        expected, expected_error: Background events in the signal region from the sideband fit of the mass spectrum, with
-            the error of the fit; the weights of the events add up to ``expected``.
+        expected, expected_error: Background events in the signal region from the sideband fit of the mass spectrum,
+            with the error of the fit; the weights of the events add up to ``expected``.
         normalisation: ``"sideband fit"``, or ``"signal-region data"`` where the spectrum could not be fitted.
         counts: Events of each kind.
         outside: Template events with a feature outside the range of the sideband data.
         validation_nll: Of the density, nats per event.
-        histograms: Every feature in the signal region and in the held-out sidebands, statistical and model errors apart.
+        histograms: Every feature in signal region and held-out sidebands, statistical and model errors apart.
         seconds: Stage name -> wall time.
     """
 

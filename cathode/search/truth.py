@@ -86,7 +86,8 @@ def evaluate_truth(
     found = {}
     if references:
         found["idealized"] = _reference(
-            "idealized", classifier, columns["data"], columns, signal_region.event_id, signal_region.weight, runner, seed
+            "idealized", classifier, columns["data"], columns, signal_region.event_id, signal_region.weight,
+            runner, seed,
         )  # fmt: skip
         found["supervised"] = _reference(
             "supervised", classifier, columns["test_signal"], columns, inputs.test_signal.event_id, None, runner, seed

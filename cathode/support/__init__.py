@@ -1,1 +1,1 @@
-"""What every layer may use: errors, progress, threads, seeds, atomic files, provenance.  Imports nothing of the package."""
+"""What every layer may use: errors, progress, threads, seeds, atomic files, provenance.  Imports no other layer."""

@@ -50,7 +50,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; on success it becomes ``path`` (replacing an old one), else it vanishes.
+    """Yield a temporary folder beside ``path``; on success it becomes (and replaces) ``path``, else it vanishes.
 
     Raises:
         UserError: The parent folder cannot be written to.

@@ -55,7 +55,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, open_executor("local") as executor:
             background = fit_background(splits, settings, TaskStore(folder, executor), seed=seed)
         print(f"seed {seed}: {background.summary.name}, validation NLL {background.summary.validation_nll:.4f}, "
-              f"{time.perf_counter() - start:.0f} s wall, {background.summary.cpu_seconds:.0f} s CPU", flush=True)  # fmt: skip
+              f"{time.perf_counter() - start:.0f} s wall, {background.summary.cpu_seconds:.0f} s CPU",
+              flush=True)  # fmt: skip
         outside = conditional_template(background, sideband.mass, seed=seed, member=member)
         interpolated = conditional_template(background, inside.mass, seed=seed + 100)
         masses = mass_model(events, regions, TemplateSettings(), SignificanceSettings())

@@ -63,7 +63,8 @@ def main() -> None:
     numbers = table.drop(columns=["seed", "gate"])
     print("median", numbers.median().round(3).to_dict())
     print(f"max SIC, search over idealized: median {table.ratio.median():.3f}, "
-          f"16-84 % {table.ratio.quantile(0.16):.3f} to {table.ratio.quantile(0.84):.3f} (target: at least 0.95)")  # fmt: skip
+          f"16-84 % {table.ratio.quantile(0.16):.3f} to {table.ratio.quantile(0.84):.3f} "
+          "(target: at least 0.95)")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def test_a_description_is_yaml_and_builds_the_same_module():
 def test_refusals_say_what_is_wrong():
     with pytest.raises(ValueError, match="unknown kind 'nothing'"):
         build({"kind": "nothing"})
-    with pytest.raises(ValueError, match="cannot build 'test-leaf'.*colour"):
+    with pytest.raises(ValueError, match=r"cannot build 'test-leaf'.*colour"):
         build({"kind": "test-leaf", "size": 1, "colour": "red"})
     with pytest.raises(TypeError, match="Linear is not buildable"):
         describe(nn.Linear(1, 1))

@@ -40,9 +40,21 @@ def text_of(figure: Figure) -> str:
 
 def test_every_figure_of_a_search_is_there_once(drawn):
     assert list(drawn) == [
-        "mass_overview", "gate", "significance", "mass_before_cut", "mass_eps_0.01", "mass_eps_0.001",
-        "mass_eps_0.0005", "feature_m_j1", "feature_delta_m", "feature_tau21_j1", "feature_tau21_j2", "score", "sic",
-        "roc", "training",
+        "mass_overview",
+        "gate",
+        "significance",
+        "mass_before_cut",
+        "mass_eps_0.01",
+        "mass_eps_0.001",
+        "mass_eps_0.0005",
+        "feature_m_j1",
+        "feature_delta_m",
+        "feature_tau21_j1",
+        "feature_tau21_j2",
+        "score",
+        "sic",
+        "roc",
+        "training",
     ]
 
 
@@ -191,8 +203,12 @@ def test_one_badly_measured_bin_does_not_blow_up_the_ratio_panel():
 @pytest.mark.parametrize(
     ("name", "unit", "label"),
     [
-        ("m_jj", "TeV", "$m_{JJ}$ [TeV]"), ("mj1", "TeV", "$m_{J1}$ [TeV]"), ("delta_m", "TeV", r"$\Delta m_J$ [TeV]"),
-        ("tau21_j2", "", r"$\tau_{21}^{J2}$"), ("delta_r_jj", "", r"$\Delta R_{JJ}$"), ("my $col_1", "", r"my \$col_1"),
+        ("m_jj", "TeV", "$m_{JJ}$ [TeV]"),
+        ("mj1", "TeV", "$m_{J1}$ [TeV]"),
+        ("delta_m", "TeV", r"$\Delta m_J$ [TeV]"),
+        ("tau21_j2", "", r"$\tau_{21}^{J2}$"),
+        ("delta_r_jj", "", r"$\Delta R_{JJ}$"),
+        ("my $col_1", "", r"my \$col_1"),
     ],
 )
 def test_feature_labels(name, unit, label):

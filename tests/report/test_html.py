@@ -98,9 +98,23 @@ def test_complete_in_one_file(report):
 def test_numbers_and_words(report, result):
     text = read(report).text
     for words in (
-        "31,427", "246,113", "125,708", "421", "310 ± 11", "1.2 × 10⁻⁷", "5.2 σ", "0.5031 ± 0.0023", "97.3 ± 4.9",
-        "27.3 / 25", "−4.1837 ± 0.0041", "2 min 35 s", "autoregressive x 2", "2.13.0", "Labels were used only here",
-        "0.012 ± 0.011", result.notes[0],
+        "31,427",
+        "246,113",
+        "125,708",
+        "421",
+        "310 ± 11",
+        "1.2 × 10⁻⁷",
+        "5.2 σ",
+        "0.5031 ± 0.0023",
+        "97.3 ± 4.9",
+        "27.3 / 25",
+        "−4.1837 ± 0.0041",
+        "2 min 35 s",
+        "autoregressive x 2",
+        "2.13.0",
+        "Labels were used only here",
+        "0.012 ± 0.011",
+        result.notes[0],
     ):
         assert words in text, words
     for check in result.gate.checks:
@@ -110,7 +124,16 @@ def test_numbers_and_words(report, result):
 
 def test_sections_in_reading_order(report):
     assert [i for i in read(report).identifiers if i != "top"] == [
-        "gate", "working-points", "mass", "features", "score", "truth", "training", "timing", "config", "versions",
+        "gate",
+        "working-points",
+        "mass",
+        "features",
+        "score",
+        "truth",
+        "training",
+        "timing",
+        "config",
+        "versions",
         "notes",
     ]
 
@@ -150,8 +173,19 @@ def test_same_bytes_every_time_whether_figures_are_drawn_before_or_not(make_resu
     [
         {"gate": "fail", "fits": False, "truth": False, "empty_sideband": True, "members": 1, "model": False},
         {"gate": "warn", "nan": True, "significance": 1.0, "classifiers": 30},
-        {"truth": False, "working_points": [], "mass_spectra": [], "feature_histograms": [], "score_histogram": {},
-         "classifier_histories": [], "notes": [], "timing": {}, "counts": {}, "versions": {}, "config": {}},
+        {
+            "truth": False,
+            "working_points": [],
+            "mass_spectra": [],
+            "feature_histograms": [],
+            "score_histogram": {},
+            "classifier_histories": [],
+            "notes": [],
+            "timing": {},
+            "counts": {},
+            "versions": {},
+            "config": {},
+        },
     ],
     ids=["failed", "not-a-number", "empty"],
 )
@@ -219,8 +253,13 @@ def test_toolkit_escapes_everything_but_markup():
     evil = "<b onclick='x'>&"
     safe = "&lt;b onclick=&#x27;x&#x27;&gt;&amp;"
     for made in (
-        paragraph(evil), table([evil], [[evil]], caption=evil), badge(evil, "good"), bullets([evil]), escape(evil),
-        cards([Card(evil, evil, evil)]), section("i", evil, lead=evil).content,
+        paragraph(evil),
+        table([evil], [[evil]], caption=evil),
+        badge(evil, "good"),
+        bullets([evil]),
+        escape(evil),
+        cards([Card(evil, evil, evil)]),
+        section("i", evil, lead=evil).content,
         page(evil, [], subtitle=evil, footer=evil),
     ):
         assert "<b" not in made.replace("<body", "")

@@ -31,9 +31,7 @@ def test_joined_curve_undoes_the_folds_scales():
     def distorted(x, fold):
         return np.exp(x * (0.5 + fold)) - 100.0 * fold
 
-    joined, of_folds = joined_curve(
-        distorted(signal, folds[0]), folds[0], distorted(background, folds[1]), folds[1], 4
-    )
+    joined, of_folds = joined_curve(distorted(signal, folds[0]), folds[0], distorted(background, folds[1]), folds[1], 4)
     plain = roc_curve(np.concatenate([signal, background]), np.repeat([True, False], [4000, 40_000]))
     assert joined.auc == pytest.approx(plain.auc, abs=2e-3)
     assert joined.auc == pytest.approx(norm.cdf(REACH / np.sqrt(2)), abs=0.01)

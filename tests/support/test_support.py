@@ -40,12 +40,16 @@ def test_a_broken_import_inside_a_package_is_not_taken_for_a_missing_extra(tmp_p
     assert not isinstance(caught.value, UserError)
 
 
+def _write_and_fail(path):
+    path.write_text("garbage")
+    raise RuntimeError("half way")
+
+
 def test_an_interrupted_write_leaves_the_old_file_and_no_rest(tmp_path):
     path = tmp_path / "result.json"
     write_json(path, {"a": 1})
     with pytest.raises(RuntimeError, match="half way"), atomic_write(path) as temporary:
-        temporary.write_text("garbage")
-        raise RuntimeError("half way")
+        _write_and_fail(temporary)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
 
@@ -54,9 +58,8 @@ def test_an_interrupted_folder_leaves_the_old_one(tmp_path):
     folder = tmp_path / "model"
     with atomic_directory(folder) as temporary:
         (temporary / "a").write_text("old")
-    with pytest.raises(RuntimeError), atomic_directory(folder) as temporary:
-        (temporary / "a").write_text("new")
-        raise RuntimeError
+    with pytest.raises(RuntimeError, match="half way"), atomic_directory(folder) as temporary:
+        _write_and_fail(temporary / "a")
     assert (folder / "a").read_text() == "old"
     with atomic_directory(folder) as temporary:
         (temporary / "b").write_text("newer")
@@ -124,7 +127,10 @@ def test_one_thread_unless_told(monkeypatch):
 
 
 def test_the_limit_reaches_torch():
-    code = "from cathode.support.threads import limit_threads; import torch; limit_threads(1); print(torch.get_num_threads())"
+    code = (
+        "from cathode.support.threads import limit_threads; import torch; "
+        "limit_threads(1); print(torch.get_num_threads())"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert out.stdout.strip() == "1"
     assert limit_threads(1) == 1

@@ -43,7 +43,9 @@ def all_figures(result: SearchResult, *, mass_label: str = MASS_LABEL) -> dict[s
     region, best = result.signal_region, best_point(result.working_points)
     figures = {
         "mass_overview": mass_overview_figure(
-            result.mass_spectra, signal_region=region, mass_label=mass_label,
+            result.mass_spectra,
+            signal_region=region,
+            mass_label=mass_label,
             pulls_at=None if best is None else best.background_efficiency,
         ),
         "gate": gate_figure(result.gate),

@@ -75,7 +75,10 @@ def mass_figure(spectrum: MassSpectrum, *, signal_region: tuple[float, float], m
 
 @styled
 def mass_overview_figure(
-    spectra: Sequence[MassSpectrum], *, signal_region: tuple[float, float], mass_label: str = MASS_LABEL,
+    spectra: Sequence[MassSpectrum],
+    *,
+    signal_region: tuple[float, float],
+    mass_label: str = MASS_LABEL,
     pulls_at: float | None = None,
 ) -> Figure:
     """All spectra in one panel, from no cut to the tightest one, each with its sideband fit.
@@ -137,9 +140,15 @@ def _draw_spectrum(
     if spectrum.fit is not None:
         expectation, error = spectrum.fit.expectation / widths, spectrum.fit.expectation_error / widths
         step_line(axes, edges, expectation, color=fit_colour, linewidth=1.4, label=fit_label)
-        step_band(axes, edges, np.maximum(expectation - error, smallest / 10), expectation + error,
-                  color=SKY if fit_label else fit_colour, alpha=0.6 if fit_label else 0.3,
-                  label="fit uncertainty" if fit_label else None)
+        step_band(
+            axes,
+            edges,
+            np.maximum(expectation - error, smallest / 10),
+            expectation + error,
+            color=SKY if fit_label else fit_colour,
+            alpha=0.6 if fit_label else 0.3,
+            label="fit uncertainty" if fit_label else None,
+        )
     return smallest
 
 

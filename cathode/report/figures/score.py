@@ -46,8 +46,15 @@ def score_figure(histogram: Mapping[str, NDArray[np.float64]]) -> Figure:
     centres = 0.5 * (edges[1:] + edges[:-1])
     low, high = poisson_interval(data)
     smallest = 0.4
-    step_band(main, edges, np.maximum(template - error, smallest / 10), template + error, color=SKY, alpha=0.6,
-              label="template uncertainty")
+    step_band(
+        main,
+        edges,
+        np.maximum(template - error, smallest / 10),
+        template + error,
+        color=SKY,
+        alpha=0.6,
+        label="template uncertainty",
+    )
     step_line(main, edges, template, color=BLUE, label="template")
     data_points(main, centres, np.where(data > 0, data, np.nan), low, high, label="data, signal region")
     main.set_yscale("log")

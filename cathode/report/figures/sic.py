@@ -46,8 +46,9 @@ def sic_figure(truth: TruthResult) -> Figure:
             eps_b = roc.x[usable]
             scale = 1.0 / np.sqrt(eps_b)
             right.plot(1.0 / eps_b, roc.y[usable] * scale, **look)
-            right.fill_between(1.0 / eps_b, roc.low[usable] * scale, roc.high[usable] * scale, color=colour, alpha=0.16,
-                               linewidth=0)
+            right.fill_between(
+                1.0 / eps_b, roc.low[usable] * scale, roc.high[usable] * scale, color=colour, alpha=0.16, linewidth=0
+            )
             counted = eps_b >= limit if np.isfinite(limit) else np.ones_like(eps_b, dtype=bool)
             shown = np.fmax(np.nan_to_num(roc.high[usable]), roc.y[usable]) * scale
             top = max(top, float(np.max(shown[counted], initial=0.0)))
@@ -75,6 +76,13 @@ def _rejection_axis(axes: Axes, truth: TruthResult, limit: float) -> None:
         end = 6.0 / limit
         axes.axvspan(1.0 / limit, end, color=GREY, alpha=0.15, linewidth=0)
         axes.axvline(1.0 / limit, color=GREY, linewidth=0.9)
-        axes.text(1.08 / limit, 0.05, "background\nerror > 20 %", transform=axes.get_xaxis_transform(), va="bottom",
-                  fontsize=8.5, color=GREY)
+        axes.text(
+            1.08 / limit,
+            0.05,
+            "background\nerror > 20 %",
+            transform=axes.get_xaxis_transform(),
+            va="bottom",
+            fontsize=8.5,
+            color=GREY,
+        )
     axes.set_xlim(1.0, end)

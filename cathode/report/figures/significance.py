@@ -54,15 +54,30 @@ def _draw_ratio(axes: Axes, points: Sequence[WorkingPoint], rows: np.ndarray) ->
     values = ratio(observed, expected)
     shown = np.isfinite(values)
     errors = np.nan_to_num(np.maximum([ratio(observed - low, expected), ratio(high - observed, expected)], 0.0))
-    axes.errorbar(values[shown], rows[shown], xerr=errors[:, shown], fmt="o", color=DATA, markersize=5, elinewidth=1.2,
-                  label="observed")
+    axes.errorbar(
+        values[shown],
+        rows[shown],
+        xerr=errors[:, shown],
+        fmt="o",
+        color=DATA,
+        markersize=5,
+        elinewidth=1.2,
+        label="observed",
+    )
     ends = np.concatenate([[0.8, 1.2], 1 - total, 1 + total, (values - errors[0])[shown], (values + errors[1])[shown]])
     span = float(ends.max() - ends.min())
     axes.set_xlim(float(ends.min()) - 0.06 * span, float(ends.max()) + 0.06 * span)
     for row, point in zip(rows, points, strict=True):
         text = f"{point.observed:,.0f} observed, {point.expected:,.1f} ± {point.expected_error:,.1f} expected"
-        axes.annotate(text, (0.985, row + 0.36), xycoords=("axes fraction", "data"), ha="right", va="center",
-                      fontsize=8.5, color="#374151")
+        axes.annotate(
+            text,
+            (0.985, row + 0.36),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="center",
+            fontsize=8.5,
+            color="#374151",
+        )
     axes.set_xlabel("observed / expected")
 
 
@@ -76,8 +91,15 @@ def _draw_significance(axes: Axes, points: Sequence[WorkingPoint], rows: np.ndar
     axes.set_xlim(bottom, top)
     for level in (3, 5):
         axes.axvline(level, color=GREY, linewidth=0.9, linestyle="--")
-        axes.annotate(f"{level} σ", (level, 0.02), xycoords=("data", "axes fraction"), xytext=(3, 0),
-                      textcoords="offset points", fontsize=8.5, color=GREY)
+        axes.annotate(
+            f"{level} σ",
+            (level, 0.02),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            fontsize=8.5,
+            color=GREY,
+        )
     axes.axvline(0.0, color=DATA, linewidth=0.8)
     for values, offset, colour, marker, name in (
         (direct, -0.1, RED, "o", "cut and count"),

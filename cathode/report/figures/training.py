@@ -43,7 +43,8 @@ def _draw(
     everything, longest = [], 0.0
     for column, colour, name in (("train_loss", BLUE, "training"), ("validation_loss", RED, "validation")):
         curves = [
-            (_steps(t), t[column].to_numpy(dtype=float)) for t in tables
+            (_steps(t), t[column].to_numpy(dtype=float))
+            for t in tables
             if column in t and np.isfinite(t[column].to_numpy(dtype=float)).any()
         ]
         if not curves:
