@@ -128,12 +128,7 @@ def fit_background(
     infos = [json.loads((folder / "fit.json").read_text()) for folder in folders]
     histories = [pd.read_csv(folder / "history.csv") for folder in folders]
     # Every member is judged by events it did not see; the mixture of all has seen every event.
-    values = np.concatenate(
-        [
-            _nll_values(density, split.validation, float(history["validation_loss"].min()))
-            for density, split, history in zip(members, splits, histories, strict=True)
-        ]
-    )
+    values = np.concatenate([np.load(folder / "validation_nll.npy") for folder in folders])
     summary = DensitySummary(
         name=f"{settings.model.kind} × {len(members)}",
         validation_nll=float(np.mean(values)),
@@ -156,17 +151,15 @@ def fit_background(
     )
 
 
-def _nll_values(density: ConditionalDensity, events: Events, loss: float) -> Array:
-    # Exact ODE log-densities are two orders slower than a network pass: a subset is enough for a number in a table.
+def _nll_values(density: ConditionalDensity, x: Array, mass: Array, loss: float) -> Array:
+    """Negative log-density of each validation event that the preprocessing keeps, or the mean loss of all."""
     if not isinstance(density, Tractable):
         return np.array([loss])
+    # Exact ODE log-densities are two orders slower than a network pass: a subset is enough for a number in a table.
     slow = any(isinstance(m, (FlowMatching, EDM)) for m in density.modules())
     rows = slice(0, 2000 if slow else None)
-    values = -log_prob(
-        density, torch.as_tensor(events.features[rows]).float(), torch.as_tensor(events.mass[rows, None]).float()
-    )
-    values = values[torch.isfinite(values)]
-    return values.double().numpy()
+    values = -log_prob(density, torch.as_tensor(x[rows]).float(), torch.as_tensor(mass[rows, None]).float())
+    return values[torch.isfinite(values)].double().numpy()
 
 
 def fit_member(
@@ -224,6 +217,8 @@ def fit_member(
     density = Preprocessed(chain, result.density.cpu(), context_bijection=context_chain)
     save_density(density, folder / "model", history=history)
     history.to_csv(folder / "history.csv", index=False)
+    values = _nll_values(density, validation_x, validation_mass, float(history["validation_loss"].min()))
+    np.save(folder / "validation_nll.npy", values)
     info = {
         "seconds": result.seconds,
         "cpu_seconds": result.cpu_seconds,

@@ -169,8 +169,8 @@ class WorkingPoint:
     Attributes:
         background_efficiency: Fraction of template events passing the cut, set per fold by quantile.
         observed, expected: Events of the signal region that pass, and their expectation without signal.
-        statistical_error, systematic_error: Parts of ``expected_error``: template statistics and normalisation, and the
-            non-closure measured in the sidebands and between ensemble members.
+        statistical_error, systematic_error: Parts of ``expected_error``: template statistics and the correlation of the
+            cross-fitted folds, and the non-closure measured in the sidebands and between ensemble members.
         p_value, significance: One-sided, local.
         sideband_closure, sideband_closure_error: Observed over expected minus one for sideband events.
         fit: Sideband fit of the mass spectrum after the cut, None if it was not possible (``fit_problem`` says why).

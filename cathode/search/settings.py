@@ -120,8 +120,8 @@ class Autoregressive:
     """One masked network with mixture heads: ``cathode.density.autoregressive``."""
 
     kind: Literal["autoregressive"] = "autoregressive"
-    hidden: tuple[int, ...] = (64, 64)
-    components: int = 8
+    hidden: tuple[int, ...] = (256, 256)
+    components: int = 24
     head: Literal["gaussian", "logistic"] = "gaussian"
 
 
@@ -194,7 +194,7 @@ class DensitySettings:
     test_fraction: float = 0.25
     training: FitConfig = field(
         default_factory=lambda: FitConfig(
-            epochs=15, batch_size=1024, learning_rate=2e-3, weight_decay=1e-4, warmup_epochs=0.5, best_epochs=1
+            epochs=12, batch_size=1024, learning_rate=2e-3, weight_decay=1e-4, warmup_epochs=0.5, best_epochs=1
         )
     )
 
