@@ -1,8 +1,8 @@
 """How much does cross-fitting widen the count above a cut when there is nothing to find?
 
 Data and template follow one distribution.  Classifiers are cross-fitted and the data above the per-fold cut are
-counted; over repetitions, the variance of the count is compared with what independent folds would give (Poisson of data and
-template).  A linear classifier would give a factor two on the data's part.
+counted; over repetitions, the variance of the count is compared with what independent folds would give (Poisson of
+data and template).  A linear classifier would give a factor two on the data's part.
 
     python tests/benchmarks/bench_crossfit_null.py [--repetitions 70]
 """

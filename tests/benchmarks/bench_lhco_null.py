@@ -1,7 +1,7 @@
 """p-values of searches where there is no signal: are they uniform?
 
-The signal-free events are dealt into as many disjoint samples as there are seeds, so the searches are independent, and
-everything is trained anew in each.
+The signal-free events are dealt into disjoint parts, a quarter each, and everything is trained anew in each; more seeds
+than parts deal them again.  Parts of one deal are independent, different deals are not quite.
 
     python tests/benchmarks/bench_lhco_null.py BACKGROUND.h5 --seeds 20
 """
@@ -27,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("background", nargs="?", default="sample:lhco_background")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--parts", type=int, default=4, help="disjoint parts of the events")
     parser.add_argument("--work", type=Path, default=Path("runs/lhco-null"))
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="other settings of the search")
     parser.add_argument("--quick", action="store_true", help="two seeds with few members: checks the script only")
@@ -35,13 +36,14 @@ def main() -> None:
         arguments.seeds, arguments.work = 2, arguments.work.with_name("lhco-null-quick")
         arguments.set = ["density.training.epochs=5", "classifier.model.members=5", *arguments.set]
     events = read_events(arguments.background, features=["mj1", "dmj", "tau21_j1", "tau21_j2"])
-    dealt = np.random.default_rng(1).permutation(len(events)) % max(arguments.seeds, 2)
     rows = []
     for seed in range(1, arguments.seeds + 1):
         file = arguments.work / f"seed-{seed}.json"
         if not file.exists():
             settings = settings_from_dict(SearchSettings, merge({"seed": seed}, parse_overrides(arguments.set)))
-            write_json(file, run_search(settings, events.select(dealt == seed - 1)).to_json())
+            deal, part = divmod(seed - 1, arguments.parts)
+            dealt = np.random.default_rng(deal).permutation(len(events)) % arguments.parts
+            write_json(file, run_search(settings, events.select(dealt == part)).to_json())
         results = json.loads(file.read_text())
         row: dict[str, object] = {"seed": seed}
         for point in results["working_points"]:
