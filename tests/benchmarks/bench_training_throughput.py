@@ -134,7 +134,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--features", type=int, default=4)
+    parser.add_argument("--quick", action="store_true", help="one repetition on few events: checks the script only")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.repetitions, arguments.events, arguments.batches = 1, 4096, [1024]
     limit_threads()
     for module in ("flows", "nflows_backend", "autoregressive"):
         importlib.import_module(f"cathode.density.{module}")
