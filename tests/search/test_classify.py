@@ -106,7 +106,5 @@ def test_weights_of_the_data_count(samples, runner):
     """The signal with weight zero is not learned."""
     data, template, ids = samples
     weight = np.repeat([1.0, 0.0], [1500, 150])
-    scores = cross_fit(
-        TREES, data, template, data_id=ids, data_weight=weight, evaluation={}, runner=runner, seed=1
-    )
+    scores = cross_fit(TREES, data, template, data_id=ids, data_weight=weight, evaluation={}, runner=runner, seed=1)
     assert scores.passing("data", scores.thresholds(0.1))[1500:].mean() < 0.4
