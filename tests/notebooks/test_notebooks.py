@@ -32,5 +32,6 @@ def test_notebook_is_stored_without_outputs(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_notebook_needs_nothing_from_outside(name):
     text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
-    for foreign in ("../", "/home/", "http.get", "urllib", "requests", "!pip"):
+    folders = [f"/{name}/" for name in ("home", "root", "work", "tmp", "scratch")]
+    for foreign in ("../", *folders, "http.get", "urllib", "requests", "!pip"):
         assert foreign not in text

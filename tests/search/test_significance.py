@@ -151,10 +151,10 @@ def test_small_closure_samples_make_p_values_conservative(make_scores):
 
 def test_signal_is_found(make_scores):
     scores = make_scores(5)
-    scores.score["data"][:60] = 100.0
+    scores.score["data"][:80] = 100.0
     point = working_point(scores, 0.01, data_weight=None, member=np.zeros(16_000, dtype=int), closure_weight=None)
-    assert point.significance > 4.5
-    assert point.p_value < 1e-5
+    assert point.significance > 5
+    assert point.p_value < 1e-6
 
 
 def test_weighted_events_count_by_their_effective_number():
