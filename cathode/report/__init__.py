@@ -1,5 +1,4 @@
 """Figures and the self-contained HTML page of a search: frozen results in, files out; nothing is computed here.
 
-``cathode.report.figures`` draws, ``cathode.report.html`` writes the page, and ``cathode.report.page`` is the toolkit
-without any physics that other reports build on.
+``cathode.report.figures`` draws and ``cathode.report.html`` writes the page, with the toolkit ``cathode.page``.
 """

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cathode.page.html import Kind, badge, banner, cards, figure, page, paragraph, tag, write_page
 from cathode.report import sections
 from cathode.report.figures import all_figures
-from cathode.report.page import Kind, badge, banner, cards, figure, page, paragraph, tag, write_page
 from cathode.report.sections import symbols
 from cathode.report.verdict import Verdict, verdict
 

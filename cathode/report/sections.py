@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cathode.report import page as p
-from cathode.report.text import duration, efficiency, measured, number, probability, sigma
+from cathode.page import html as p
+from cathode.page.text import duration, efficiency, measured, number, probability, sigma
 from cathode.report.verdict import best_point
 from cathode.search.results import plain
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cathode.report.text import efficiency, measured, number, probability, sigma
+from cathode.page.text import efficiency, measured, number, probability, sigma
 
 if TYPE_CHECKING:
     from cathode.search.results import SearchResult, WorkingPoint

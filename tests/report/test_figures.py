@@ -10,14 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import chi2
 
-from cathode.report.drawing import (
-    efficiency_label,
-    feature_label,
-    poisson_interval,
-    ratio,
-    ratio_limits,
-    width_label,
-)
+from cathode.page.drawing import poisson_interval, ratio, ratio_limits
+from cathode.page.style import figure_bytes, style
 from cathode.report.figures import (
     all_figures,
     feature_figure,
@@ -29,7 +23,7 @@ from cathode.report.figures import (
     significance_figure,
     training_figure,
 )
-from cathode.report.style import figure_bytes, style
+from cathode.report.labels import efficiency_label, feature_label, width_label
 from cathode.search.results import GateResult
 from cathode.support.errors import UserError
 

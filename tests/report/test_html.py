@@ -6,28 +6,16 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
-from cathode.report.figures import all_figures, gate_figure, training_figure
-from cathode.report.html import write_report
-from cathode.report.page import (
-    Card,
-    Html,
-    badge,
-    bullets,
-    cards,
-    escape,
+from cathode.page.html import (
     figure,
     page,
-    paragraph,
-    section,
-    table,
-    tag,
     write_page,
 )
-from cathode.report.style import new_figure, styled
+from cathode.report.figures import all_figures, gate_figure
+from cathode.report.html import write_report
 from cathode.report.verdict import best_point, verdict
 from cathode.support.errors import UserError
 
@@ -247,39 +235,6 @@ def test_best_point_ignores_what_is_not_a_number(result):
     points = [replace(p, significance=z) for p, z in zip(result.working_points, values, strict=True)]
     assert best_point(points) is points[1]
     assert best_point(points[:1]) is None
-
-
-def test_toolkit_escapes_everything_but_markup():
-    evil = "<b onclick='x'>&"
-    safe = "&lt;b onclick=&#x27;x&#x27;&gt;&amp;"
-    for made in (
-        paragraph(evil),
-        table([evil], [[evil]], caption=evil),
-        badge(evil, "good"),
-        bullets([evil]),
-        escape(evil),
-        cards([Card(evil, evil, evil)]),
-        section("i", evil, lead=evil).content,
-        page(evil, [], subtitle=evil, footer=evil),
-    ):
-        assert "<b" not in made.replace("<body", "")
-        assert safe in made
-    assert tag("p", Html("<b>x</b>")) == "<p><b>x</b></p>"
-    assert tag("a", "x", href='"') == '<a href="&quot;">x</a>'
-    assert table(["a", "b"], [["x", 1]], numeric=[1], strong=[0]).count('class="num"') == 2
-
-
-def test_large_drawings_become_pixels():
-    @styled
-    def crowded():
-        drawing = new_figure(4, 3)
-        axes = drawing.subplots()
-        for row in np.random.default_rng(1).random((40, 700)):
-            axes.plot(row)
-        return drawing
-
-    assert "data:image/png" in figure(crowded(), description="many lines")
-    assert "data:image/svg+xml" in figure(training_figure([], []), description="none")
 
 
 def test_figures_have_a_description(result):

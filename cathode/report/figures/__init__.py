@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cathode.page.figures import write_figures
 from cathode.report.figures.features import feature_figure
 from cathode.report.figures.gate import gate_figure
 from cathode.report.figures.mass_spectrum import MASS_LABEL, mass_figure, mass_overview_figure
@@ -14,9 +15,7 @@ from cathode.report.figures.score import score_figure
 from cathode.report.figures.sic import sic_figure
 from cathode.report.figures.significance import significance_figure
 from cathode.report.figures.training import training_figure
-from cathode.report.style import figure_bytes
 from cathode.report.verdict import best_point
-from cathode.support.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,14 +81,7 @@ def save_figures(
     Raises:
         UserError: The folder cannot be written to.
     """
-    paths = []
-    for name, figure in (all_figures(result) if figures is None else figures).items():
-        for kind in ("png", "pdf"):
-            path = Path(folder) / f"{name}.{kind}"
-            with atomic_write(path) as temporary:
-                temporary.write_bytes(figure_bytes(figure, kind))  # type: ignore[arg-type]
-            paths.append(path)
-    return paths
+    return write_figures(all_figures(result) if figures is None else figures, folder)
 
 
 def _efficiency_name(background_efficiency: float) -> str:

@@ -7,19 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cathode.report.drawing import (
-    corner,
-    data_points,
-    feature_label,
-    headroom,
-    nothing,
-    ratio,
-    ratio_limits,
-    step_band,
-    step_line,
-    width_label,
-)
-from cathode.report.style import BLUE, ORANGE, SKY, new_figure, panels, styled
+from cathode.page.drawing import corner, data_points, headroom, nothing, ratio, ratio_limits, step_band, step_line
+from cathode.page.style import BLUE, ORANGE, SKY, new_figure, panels, styled
+from cathode.report.labels import feature_label, width_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

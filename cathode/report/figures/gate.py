@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cathode.report.drawing import nothing
-from cathode.report.style import AMBER, GREEN, GREY, RED, new_figure, styled
-from cathode.report.text import measured
+from cathode.page.drawing import nothing
+from cathode.page.style import AMBER, GREEN, GREY, RED, new_figure, styled
+from cathode.page.text import measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,20 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cathode.report.drawing import (
-    corner,
-    data_points,
-    efficiency_label,
-    headroom,
-    nothing,
-    poisson_interval,
-    shade,
-    step_band,
-    step_line,
-    width_label,
-)
-from cathode.report.style import BLUE, DATA, GREY, RED, SERIES, SKY, new_figure, panels, styled
-from cathode.report.text import measured, number, probability, sigma
+from cathode.page.drawing import corner, data_points, headroom, nothing, poisson_interval, step_band, step_line
+from cathode.page.style import BLUE, DATA, GREY, RED, SERIES, SKY, new_figure, panels, styled
+from cathode.page.text import measured, number, probability, sigma
+from cathode.report.labels import efficiency_label, shade, width_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

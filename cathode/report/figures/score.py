@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cathode.report.drawing import (
+from cathode.page.drawing import (
     data_points,
     headroom,
     nothing,
@@ -18,7 +18,7 @@ from cathode.report.drawing import (
     step_band,
     step_line,
 )
-from cathode.report.style import BLUE, SKY, new_figure, panels, styled
+from cathode.page.style import BLUE, SKY, new_figure, panels, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

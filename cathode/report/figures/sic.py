@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cathode.report.drawing import nothing, ratio
+from cathode.page.drawing import nothing, ratio
+from cathode.page.style import GREY, new_figure, styled
 from cathode.report.figures.truth import reach, series_of
-from cathode.report.style import GREY, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cathode.report.drawing import efficiency_label, nothing, poisson_interval, ratio
-from cathode.report.style import BLUE, DATA, GREY, ORANGE, RED, SKY, new_figure, styled
+from cathode.page.drawing import nothing, poisson_interval, ratio
+from cathode.page.style import BLUE, DATA, GREY, ORANGE, RED, SKY, new_figure, styled
+from cathode.report.labels import efficiency_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

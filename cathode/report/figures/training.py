@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cathode.report.drawing import nothing
-from cathode.report.style import BLUE, GREY, RED, new_figure, styled
+from cathode.page.drawing import nothing
+from cathode.page.style import BLUE, GREY, RED, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cathode.report.style import BLUE, GREEN, PURPLE, RED, SERIES
+from cathode.page.style import BLUE, GREEN, PURPLE, RED, SERIES
 
 if TYPE_CHECKING:
     from cathode.search.results import TruthResult, TruthSeries

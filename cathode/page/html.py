@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cathode.report.style import figure_bytes
-from cathode.report.stylesheet import STYLESHEET
+from cathode.page.style import figure_bytes
+from cathode.page.stylesheet import STYLESHEET
 from cathode.support.files import atomic_write
 
 if TYPE_CHECKING:

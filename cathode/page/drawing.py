@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cathode.report.style import DATA, GREY, ORANGE
+from cathode.page.style import DATA, GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,18 +15,14 @@ if TYPE_CHECKING:
 __all__ = [
     "corner",
     "data_points",
-    "efficiency_label",
-    "feature_label",
     "headroom",
     "nothing",
     "poisson_interval",
     "power_of_ten",
     "ratio",
     "ratio_limits",
-    "shade",
     "step_band",
     "step_line",
-    "width_label",
 ]
 
 Array = NDArray[np.float64]
@@ -127,13 +121,6 @@ def headroom(axes: Axes, fraction: float = 0.35) -> None:
         axes.set_ylim(low, low + (high - low) / (1.0 - fraction))
 
 
-def shade(axes: Axes, region: tuple[float, float], *, label: str | None = None) -> None:
-    """Shade the signal region."""
-    axes.axvspan(region[0], region[1], color=ORANGE, alpha=0.16, linewidth=0, label=label, zorder=0)
-    for edge in region:
-        axes.axvline(edge, color=ORANGE, linewidth=0.8, alpha=0.8, zorder=0.5)
-
-
 def corner(axes: Axes, text: str, *, x: float = 0.035, y: float = 0.955, **options: Any) -> None:
     """Text inside the panel, at the upper left unless told otherwise."""
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.5}
@@ -151,45 +138,3 @@ def power_of_ten(value: float) -> tuple[float, int]:
     """``(mantissa, exponent)`` of a positive number, the mantissa to two digits and in [1, 10)."""
     mantissa, exponent = f"{value:.1e}".split("e")
     return float(mantissa), int(exponent)
-
-
-def efficiency_label(background_efficiency: float) -> str:
-    """Background efficiency as mathtext: a power of ten where it is one."""
-    if not (math.isfinite(background_efficiency) and background_efficiency > 0):
-        return r"$\varepsilon_B$ = ?"
-    if background_efficiency >= 1:
-        return "no cut"
-    mantissa, exponent = power_of_ten(background_efficiency)
-    times = "" if mantissa == 1 else rf"{mantissa:g} \times "
-    return rf"$\varepsilon_B = {times}10^{{{exponent}}}$"
-
-
-_LABELS = (
-    (r"m_?jj", r"m_{JJ}"),
-    (r"m_?j(\d)", r"m_{J\1}"),
-    (r"(?:d|delta)_?m_?(?:j|jj)?", r"\\Delta m_J"),
-    (r"tau_?(\d)_?(\d)_?(?:j_?)?(\d)", r"\\tau_{\1\2}^{J\3}"),
-    (r"tau_?(\d)_?(\d)", r"\\tau_{\1\2}"),
-    (r"(?:d|delta)_?r_?(?:jj)?", r"\\Delta R_{JJ}"),
-    (r"p_?t_?(?:j_?)?(\d)", r"p_{T,J\1}"),
-)
-
-
-def feature_label(name: str, unit: str = "") -> str:
-    """Axis label of a column: the usual symbol where the name is a usual one, else the name as it is."""
-    text = name.replace("$", r"\$")
-    for pattern, symbol in _LABELS:
-        match = re.fullmatch(pattern, name, flags=re.IGNORECASE)
-        if match:
-            text = f"${match.expand(symbol)}$"
-            break
-    return f"{text} [{unit}]" if unit else text
-
-
-def width_label(edges: Array, unit: str = "") -> tuple[str, Array]:
-    """Label of the count axis and the widths to divide by: counts per bin if all bins are alike, else per unit."""
-    widths = np.diff(edges)
-    if np.allclose(widths, widths[0], rtol=1e-3):
-        size = f"{widths[0]:.3g}"
-        return (f"Events / {size} {unit}".rstrip(), np.ones_like(widths))
-    return (f"Events / {unit}" if unit else "Events / unit"), widths

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cathode.report.text import duration, efficiency, measured, number, probability, sigma
+from cathode.page.text import duration, efficiency, measured, number, probability, sigma
 
 
 @pytest.mark.parametrize(
