@@ -138,7 +138,7 @@ class LinearGaussian(_Analytic):
 
     def decode(self, noise: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
         self._vectors_only(mask)
-        mean, scale = self.mean_and_scale(context, len(noise))
+        mean, scale = self.mean_and_scale(context, noise.shape[0])
         return (mean + scale * (noise.double() @ self.cholesky.double().T)).to(noise.dtype)
 
 
@@ -209,7 +209,7 @@ class GaussianMixture(_Analytic):
     def decode(self, noise: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
         self._vectors_only(mask)
         x = self._walk(noise.double(), decode=True)
-        return (x + self.offset(context, len(noise))).to(noise.dtype)
+        return (x + self.offset(context, noise.shape[0])).to(noise.dtype)
 
     def _walk(self, given: Tensor, *, decode: bool) -> Tensor:
         """Feature after feature, from noise to centred events or back; all ``(B, D)`` float64."""

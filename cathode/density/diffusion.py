@@ -207,7 +207,7 @@ class EDM(ConditionalDensity):
                 times=self.sigmas(),
                 state_dtype=self.state_dtype,
             )
-        return self.denoise(x, x.new_full((len(x),), self.sigma_min), context, mask=mask)
+        return self.denoise(x, x.new_full((x.shape[0],), self.sigma_min), context, mask=mask)
 
     def encode(self, x: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
         """Standard normal noise from events taken as ``x(sigma_min)``; shape of ``x``, padded entries 0."""
@@ -258,7 +258,7 @@ class EDM(ConditionalDensity):
     def _slope(self, x: Tensor, sigma: float, context: Tensor | None, mask: Tensor | None) -> Tensor:
         """``(x - D) / sigma`` with eq. 7 inserted, which cancels nothing at small sigma."""
         s = self._s(sigma)
-        level = x.new_full((len(x),), sigma)
+        level = x.new_full((x.shape[0],), sigma)
         raw = self.network(x / s, self.c_noise(level), context, mask=mask)
         return (sigma / s**2) * x - (self.sigma_data / s) * raw
 
@@ -275,7 +275,7 @@ class EDM(ConditionalDensity):
         sigma_data = float(self.sigma_data)
 
         def field(theta: float, y: Tensor) -> Tensor:
-            level = y.new_full((len(y),), sigma_data * math.tan(theta))
+            level = y.new_full((y.shape[0],), sigma_data * math.tan(theta))
             return -self.network(y, self.c_noise(level), context, mask=mask)
 
         return field

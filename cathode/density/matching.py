@@ -277,7 +277,7 @@ class FlowMatching(ConditionalDensity):
             if self.preconditioning:
                 sin, cos = math.sin(s), math.cos(s)
                 t = sin / (self.sigma_data * cos + (1.0 - self.sigma_min) * sin)
-            return self.network(y, y.new_full((len(y),), t), context, mask=mask)
+            return self.network(y, y.new_full((y.shape[0],), t), context, mask=mask)
 
         return field
 

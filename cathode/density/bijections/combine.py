@@ -43,21 +43,29 @@ class Compose(Bijection):
             raise ValueError(f"members act on different numbers of features: {sizes}")
         self.bijections = nn.ModuleList(bijections)
 
-    def fit(self, x: Tensor, *, weight: Tensor | None = None, mask: Tensor | None = None) -> Self:
+    def fit(
+        self,
+        x: Tensor,
+        *,
+        context: Tensor | None = None,
+        weight: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Self:
         new = copy.deepcopy(self)
         members: list[Bijection] = []
         for member in self._members():
-            fitted = member.fit(x, weight=weight, mask=mask)
+            fitted = member.fit(x, context=context, weight=weight, mask=mask)
             members.append(fitted)
             with torch.no_grad():
-                rejected = fitted.rejects(x, mask=mask)
+                rejected = fitted.rejects(x, mask=mask, context=context)
                 # In float64, so that statistics do not depend on the dtype of the data.
-                x, _ = fitted._map(x.double(), None, mask)
+                x, _ = fitted._map(x.double(), context, mask)
             if bool(rejected.any()):
                 keep = ~rejected
                 x = x[keep]
                 weight = None if weight is None else weight[keep]
                 mask = None if mask is None else mask[keep]
+                context = None if context is None else context[keep]
         new.bijections = nn.ModuleList(members)
         return new
 
@@ -68,11 +76,11 @@ class Compose(Bijection):
         return self._chain(x, context, mask, enforce=True)
 
     @torch.no_grad()
-    def _flag(self, x: Tensor, mask: Tensor | None, *, rejected_only: bool) -> Tensor:
+    def _flag(self, x: Tensor, mask: Tensor | None, *, rejected_only: bool, context: Tensor | None = None) -> Tensor:
         flags = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         for member in self._members():
-            flags |= member._flag(x, mask, rejected_only=rejected_only)
-            x, _ = member._map(x, None, mask)
+            flags |= member._flag(x, mask, rejected_only=rejected_only, context=context)
+            x, _ = member._map(x, context, mask)
         return flags
 
     def _members(self) -> Iterator[Bijection]:
@@ -83,7 +91,7 @@ class Compose(Bijection):
     def _chain(self, x: Tensor, context: Tensor | None, mask: Tensor | None, *, enforce: bool) -> tuple[Tensor, Tensor]:
         # float64 all along: rounding between members would undo the care inside them.
         y = x.double()
-        total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        total = torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
         for member in self._members():
             step = member.forward_and_log_det(y, context, mask=mask) if enforce else member._map(y, context, mask)
             y, total = step[0], total + step[1]
@@ -94,7 +102,7 @@ class Compose(Bijection):
 
     def _unmap(self, y: Tensor, context: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         x = y.double()
-        total = torch.zeros(len(y), dtype=torch.float64, device=y.device)
+        total = torch.zeros(y.shape[0], dtype=torch.float64, device=y.device)
         for member in reversed(list(self._members())):
             x, log_det = member.inverse_and_log_det(x, context, mask=mask)
             total = total + log_det
@@ -121,10 +129,19 @@ class Columns(Bijection):
         self.bijections = nn.ModuleList(bijections)
         self.sizes = [b.features for b in bijections]
 
-    def fit(self, x: Tensor, *, weight: Tensor | None = None, mask: Tensor | None = None) -> Self:
+    def fit(
+        self,
+        x: Tensor,
+        *,
+        context: Tensor | None = None,
+        weight: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Self:
         self._check(x)
         new = copy.deepcopy(self)
-        new.bijections = nn.ModuleList([member.fit(part, weight=weight, mask=mask) for member, part in self._parts(x)])
+        new.bijections = nn.ModuleList(
+            [member.fit(part, context=context, weight=weight, mask=mask) for member, part in self._parts(x)]
+        )
         return new
 
     def forward_and_log_det(
@@ -133,8 +150,9 @@ class Columns(Bijection):
         self._check(x)
         return self._join([m.forward_and_log_det(part, context, mask=mask) for m, part in self._parts(x)])
 
-    def _flag(self, x: Tensor, mask: Tensor | None, *, rejected_only: bool) -> Tensor:
-        return torch.stack([m._flag(p, mask, rejected_only=rejected_only) for m, p in self._parts(x)]).any(0)
+    def _flag(self, x: Tensor, mask: Tensor | None, *, rejected_only: bool, context: Tensor | None = None) -> Tensor:
+        flags = [m._flag(p, mask, rejected_only=rejected_only, context=context) for m, p in self._parts(x)]
+        return torch.stack(flags).any(0)
 
     def _parts(self, x: Tensor) -> Iterator[tuple[Bijection, Tensor]]:
         for member, part in zip(self.bijections, x.split(self.sizes, dim=-1), strict=True):

@@ -97,4 +97,4 @@ def _with_constant_log_det(
         points = mask.sum(1).to(log_det.dtype)
         return torch.where(mask.unsqueeze(-1), value, 0.0).to(dtype), (points * log_det).to(dtype)
     points_each = value.shape[1] if value.ndim == 3 else 1
-    return value.to(dtype), (points_each * log_det).to(dtype).expand(len(value))
+    return value.to(dtype), (points_each * log_det).to(dtype).expand(value.shape[0])
