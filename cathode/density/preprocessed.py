@@ -87,9 +87,9 @@ class Preprocessed(ConditionalDensity):
             return context
         return self.context_bijection.forward_and_log_det(context)[0]
 
-    def rejects(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    def rejects(self, x: Tensor, *, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """``(B,)``, True for events outside the domain under the policy ``mask``."""
-        return self.bijection.rejects(x, mask=mask)
+        return self.bijection.rejects(x, mask=mask, context=context)
 
     def noise(
         self, count: int, *, mask: Tensor | None = None, generator: torch.Generator, dtype: torch.dtype | None = None
@@ -125,7 +125,7 @@ class Preprocessed(ConditionalDensity):
         assert isinstance(self.density, Tractable)
         z, log_det = self.bijection.forward_and_log_det(x, context)
         value = self.density.log_prob(z, self.transform_context(context)) + log_det
-        return value.masked_fill(self.bijection.rejects(x), -torch.inf)
+        return value.masked_fill(self.bijection.rejects(x, context=context), -torch.inf)
 
     def _encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         assert isinstance(self.density, Tractable)
@@ -169,15 +169,15 @@ def fit_preprocessing(
         bijection: Unfitted chain for ``x``.
         x: ``(N, D)`` or ``(N, P, F)`` training events.
         context_bijection: Unfitted chain for the context.
-        context: ``(N, C)``; needed with ``context_bijection``.
+        context: ``(N, C)``; needed with ``context_bijection``, and by bijections that depend on the context.
         weight: ``(N,)``.
         mask: ``(N, P)`` for sets.
 
     Raises:
         UserError: The events cannot be used, or none is left.
     """
-    fitted = bijection.fit(x, weight=weight, mask=mask)
-    keep = ~fitted.rejects(x, mask=mask)
+    fitted = bijection.fit(x, context=context, weight=weight, mask=mask)
+    keep = ~fitted.rejects(x, mask=mask, context=context)
     rejected = int((~keep).sum())
     if rejected == len(keep):
         raise UserError(f"all {len(keep)} training events are outside the domain of the preprocessing: check the units")

@@ -70,6 +70,26 @@ def data_rows(
     return rows, w
 
 
+def _context_rows(
+    context: Tensor | None, x: Tensor, weight: Tensor | None, mask: Tensor | None, device: torch.device
+) -> Tensor | None:
+    """The context of each row that :func:`data_rows` keeps, ``(M, C)`` float64."""
+    if context is None:
+        return None
+    if context.ndim != 2 or len(context) != len(x):
+        raise ValueError(f"context has shape {tuple(context.shape)}, expected ({len(x)}, C)")
+    rows = context.detach().double()
+    positive = torch.ones(len(x), dtype=torch.bool, device=x.device) if weight is None else weight > 0
+    if x.ndim == 3:
+        keep = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
+        rows = rows.unsqueeze(1).expand(*x.shape[:2], -1)[keep & positive.unsqueeze(1)]
+    else:
+        rows = rows[positive]
+    if not bool(torch.isfinite(rows).all()):
+        raise UserError("the context holds NaN or infinite values: remove or mend these rows")
+    return rows.to(device)
+
+
 def refuse_constant(rows: Tensor) -> None:
     """Raise ``UserError`` with the index of the first column of ``(M, F)`` rows that has one value only."""
     low, high = rows.amin(0), rows.amax(0)
@@ -98,11 +118,19 @@ class Bijection(nn.Module):
             raise ValueError(f"features is {features}, must be at least 1")
         self.features = int(features)
 
-    def fit(self, x: Tensor, *, weight: Tensor | None = None, mask: Tensor | None = None) -> Self:
+    def fit(
+        self,
+        x: Tensor,
+        *,
+        context: Tensor | None = None,
+        weight: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Self:
         """A new bijection of the same kind whose statistics are those of ``x``.
 
         Args:
             x: ``(N, F)``, or ``(B, P, F)`` with ``mask (B, P)``; finite.
+            context: ``(N, C)``; only members whose map depends on the context look at it.
             weight: ``(N,)`` event weights.
             mask: True = real.
 
@@ -111,7 +139,8 @@ class Bijection(nn.Module):
         """
         new = copy.deepcopy(self)
         rows, w = data_rows(x, features=self.features, weight=weight, mask=mask)
-        new._learn(rows.to(new._device(rows)), w.to(new._device(w)))
+        device = new._device(rows)
+        new._learn_given(rows.to(device), _context_rows(context, x, weight, mask, device), w.to(device))
         return new
 
     def forward_and_log_det(
@@ -133,15 +162,15 @@ class Bijection(nn.Module):
         self._check(y)
         return self._unmap(y, context, mask)
 
-    def out_of_domain(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    def out_of_domain(self, x: Tensor, *, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """``(B,)``, True where any (real) value is not finite or outside the domain.  Counts and raises nothing."""
         self._check(x)
-        return self._flag(x.detach().double(), mask, rejected_only=False)
+        return self._flag(x.detach().double(), mask, rejected_only=False, context=context)
 
-    def rejects(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    def rejects(self, x: Tensor, *, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """``(B,)``, True where a member with the policy ``mask`` flags the event: leave it out of data and samples."""
         self._check(x)
-        return self._flag(x.detach().double(), mask, rejected_only=True)
+        return self._flag(x.detach().double(), mask, rejected_only=True, context=context)
 
     def extra_repr(self) -> str:
         return f"features={self.features}"
@@ -161,6 +190,10 @@ class Bijection(nn.Module):
     def _learn(self, rows: Tensor, weight: Tensor) -> None:
         """Set the buffers from ``(M, F)`` finite float64 rows and ``(M,)`` positive weights."""
 
+    def _learn_given(self, rows: Tensor, context: Tensor | None, weight: Tensor) -> None:
+        """Like ``_learn``, for members that also need the ``(M, C)`` context rows."""
+        self._learn(rows, weight)
+
     def _map(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Forward map; values outside the domain are moved inside without a word."""
         raise NotImplementedError
@@ -172,7 +205,7 @@ class Bijection(nn.Module):
         """Entries of float64 ``x`` that are outside the domain, bool of the shape of ``x``."""
         return ~torch.isfinite(x)
 
-    def _flag(self, x: Tensor, mask: Tensor | None, *, rejected_only: bool) -> Tensor:
+    def _flag(self, x: Tensor, mask: Tensor | None, *, rejected_only: bool, context: Tensor | None = None) -> Tensor:
         """``(B,)``: events outside the domain, or only those that the policy ``mask`` rejects."""
         if rejected_only:
             return torch.zeros(len(x), dtype=torch.bool, device=x.device)

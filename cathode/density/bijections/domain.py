@@ -60,7 +60,7 @@ class Bounded(Elementwise):
     def _outside(self, x: Tensor) -> Tensor:
         return ~((x >= self.lower) & (x <= self.upper) & torch.isfinite(x))
 
-    def _flag(self, x: Tensor, mask: Tensor | None, *, rejected_only: bool) -> Tensor:
+    def _flag(self, x: Tensor, mask: Tensor | None, *, rejected_only: bool, context: Tensor | None = None) -> Tensor:
         if rejected_only and self.policy != "mask":
             return torch.zeros(len(x), dtype=torch.bool, device=x.device)
         return self._any_per_event(self._outside(x), mask)
