@@ -1,0 +1,89 @@
+"""What a file format of showers must tell, and how HDF5 is read without surprises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cathode.support.errors import UserError
+from fastsim.data.showers import Showers
+from fastsim.geometry import Geometry
+
+__all__ = ["Contents", "Format", "Rows", "dataset", "rows_of", "same_lengths"]
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in a file: number of showers and names of the conditions beside the incident energy."""
+
+    length: int
+    condition_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some showers as stored, brought to MeV and to the order of the geometry."""
+
+    incident_energy: Floats
+    energies: Floats
+    conditions: Floats | None = None
+
+
+class Format(Protocol):
+    """One layout of HDF5 files."""
+
+    @property
+    def name(self) -> str: ...
+
+    def matches(self, stream: h5py.File) -> bool:
+        """Whether the file looks like this format, from its names and shapes."""
+        ...
+
+    def describe(self, stream: h5py.File, geometry: Geometry) -> Contents:
+        """Contents, after checking names, lengths and shapes against the geometry (UserError)."""
+        ...
+
+    def read(self, stream: h5py.File, geometry: Geometry, rows: slice) -> Rows:
+        """The given rows; only these are read."""
+        ...
+
+    def create(self, stream: h5py.File, geometry: Geometry, showers: Showers, *, compression: int) -> None:
+        """Write the whole content of a new file."""
+        ...
+
+
+def dataset(stream: h5py.File, name: str) -> Any:
+    """A dataset of numbers.
+
+    Raises:
+        UserError: It is missing or holds something else.
+    """
+    found = stream.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise UserError(f"no dataset {name!r}; there are {', '.join(sorted(stream)) or 'none'}")
+    if found.dtype.kind not in "fiu":
+        raise UserError(f"dataset {name!r} holds {found.dtype}, not numbers")
+    return found
+
+
+def rows_of(stream: h5py.File, name: str, rows: slice) -> Floats:
+    """Rows of a dataset as float32."""
+    return np.asarray(dataset(stream, name)[rows], dtype=np.float32)
+
+
+def same_lengths(stream: h5py.File, *names: str) -> int:
+    """Common length of datasets.
+
+    Raises:
+        UserError: They differ.
+    """
+    lengths = {name: dataset(stream, name).shape[0] if dataset(stream, name).shape else 0 for name in names}
+    if len(set(lengths.values())) > 1:
+        raise UserError("datasets differ in length: " + ", ".join(f"{name} {n}" for name, n in lengths.items()))
+    return next(iter(lengths.values()))
