@@ -85,7 +85,7 @@ class ShowerFile:
         stop = len(self) if stop is None else stop
         if not 0 <= start <= stop <= len(self):
             raise UserError(f"{self._where()}: rows {start} to {stop} are not within its {len(self)} showers")
-        parts = []
+        parts: list[Showers] = []
         for index, path in enumerate(self.paths):
             first, last = self._starts[index], self._starts[index + 1]
             begin, end = max(start, first), min(stop, last)

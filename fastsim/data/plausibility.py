@@ -80,9 +80,9 @@ def check_axes(incident: Floats, energies: Floats, geometry: Geometry) -> None:
     """Refuse voxels that make a sensible mean shower only in another order of the axes.
 
     Rings: the mean shower hardly depends on alpha; read in a wrong order it does.  Compared is the part of the mean
-    shower's square that varies with alpha, in this order and in the five others (measured on electrons in the binning of
-    dataset 2: 0.01 against 0.1 to 0.7 with 256 showers, 0.15 against 0.6 with 16).  A cube of cells: the mean shower must
-    not be much shorter along the first axis, depth, than across.  Other layouts are not looked at.
+    shower's square that varies with alpha, in this order and in the five others (measured on electrons in the binning
+    of dataset 2: 0.01 against 0.1 to 0.7 with 256 showers, 0.15 against 0.6 with 16).  A cube of cells: the mean
+    shower must not be much shorter along the first axis, depth, than across.  Other layouts are not looked at.
     """
     shape = geometry.shape
     if shape is None or shape[0] < 2 or len(energies) < _AXES_MINIMUM:
@@ -111,8 +111,8 @@ def check_axes(incident: Floats, energies: Floats, geometry: Geometry) -> None:
         lengths = [_spread(mean.reshape(shape), axis) for axis in range(3)]
         if lengths[0] < 0.5 * max(lengths[1:]):
             raise UserError(
-                f"showers extend over {lengths[0]:.2g} cells along the first axis and {max(lengths[1:]):.2g} across, but the "
-                "first axis should be depth: transpose the showers"
+                f"showers extend over {lengths[0]:.2g} cells along the first axis and {max(lengths[1:]):.2g} across, "
+                "but the first axis should be depth: transpose the showers"
             )
 
 

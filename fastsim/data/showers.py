@@ -32,8 +32,8 @@ class Showers:
     Floats of any width are accepted and kept as float32.
 
     Raises:
-        UserError: Shapes that do not fit the geometry or each other, NaN or negative energies, energies in GeV, or voxels
-            in another axis order.
+        UserError: Shapes that do not fit the geometry or each other, NaN or negative energies, energies in GeV, or
+            voxels in another axis order.
     """
 
     incident_energy: Floats

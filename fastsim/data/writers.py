@@ -1,4 +1,4 @@
-"""Showers to files: at once, or piece by piece with a way to continue after a kill.  Files appear whole or not at all."""
+"""Showers to files: at once, or piece by piece, to be continued after a kill.  Files appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_showers(path: str | Path, showers: Showers, *, format: str = "calochal
         compression: Level of gzip, 0 to 9.
 
     Raises:
-        UserError: Unknown format, a geometry or conditions that the format has no room for, or the file cannot be written.
+        UserError: Unknown format, a geometry or conditions that the format has no room for, or an unwritable file.
     """
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}; expected one of {', '.join(FORMATS)}")
@@ -48,8 +48,8 @@ def write_showers(path: str | Path, showers: Showers, *, format: str = "calochal
 class ShowerWriter:
     """A CaloChallenge file that grows.
 
-    Pieces are written into a hidden folder beside ``path``, each atomically; :meth:`close` joins them into ``path``, which
-    appears only then.  A process that is killed loses at most the rows since the last piece; the same call with
+    Pieces are written into a hidden folder beside ``path``, each atomically; :meth:`close` joins them into ``path``,
+    which appears only then.  A process that is killed loses at most the rows since the last piece; the same call with
     ``resume=True`` continues after the rows that are safe (``len(writer)`` says how many).
 
     Args:
@@ -111,8 +111,8 @@ class ShowerWriter:
             raise UserError(f"{self.path}: the writer is closed")
         if showers.geometry != self.geometry or showers.condition_names != self.condition_names:
             raise UserError(
-                f"{self.path}: showers of {showers.geometry!r} with conditions {list(showers.condition_names)} do not go "
-                f"into a file of {self.geometry!r} with {list(self.condition_names)}"
+                f"{self.path}: showers of {showers.geometry!r} with conditions {list(showers.condition_names)} do not "
+                f"go into a file of {self.geometry!r} with {list(self.condition_names)}"
             )
         if not len(showers):
             return

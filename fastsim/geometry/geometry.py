@@ -1,7 +1,7 @@
 """The layout of a calorimeter: which voxel of a flat vector sits where.
 
-A shower is a vector of ``n_voxels`` energies.  Voxels of a layer are contiguous; within a layer the fast index runs first:
-r, then alpha (CaloChallenge order), or the fast Cartesian axis, then the slow one.
+A shower is a vector of ``n_voxels`` energies.  Voxels of a layer are contiguous; within a layer the fast index runs
+first: r, then alpha (CaloChallenge order), or the fast Cartesian axis, then the slow one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,8 @@ class Geometry:
         """Cells from a table (dict of columns or DataFrame) with one row per voxel, in the order of the shower vector.
 
         Args:
-            table: Columns ``layer`` (integers), ``x``, ``y`` [mm]; optional ``size`` [mm^2] (default 1) and ``z_front``,
-                ``z_back`` [mm], which must be the same for all cells of a layer.
+            table: Columns ``layer`` (integers), ``x``, ``y`` [mm]; optional ``size`` [mm^2] (default 1) and
+                ``z_front``, ``z_back`` [mm], which must be the same for all cells of a layer.
             particle: Particle it is made for.
             name: What to call it.
 
@@ -142,7 +143,7 @@ class Geometry:
                 "cells of a layer are not consecutive in the cell table: sort it (and the showers) by layer"
             )
         size = columns.get("size", np.ones(len(numbers)))
-        parts = [slice(int(a), int(b)) for a, b in zip(starts, starts[1:], strict=False)]
+        parts = [slice(int(a), int(b)) for a, b in pairwise(starts)]
         layers = tuple(
             CellLayer(int(numbers[p.start]), _floats(columns["x"][p]), _floats(columns["y"][p]), _floats(size[p]))
             for p in parts

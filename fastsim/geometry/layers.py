@@ -1,7 +1,7 @@
 """One layer of a calorimeter: rings cut in sectors, a rectangular grid, or a list of cells.
 
-A layer knows where each of its voxels is, in the order in which voxels are stored: the *fast* index runs first (r, or the
-fast Cartesian axis), then the *slow* one (alpha, or the other axis).  Lengths are mm, angles rad.
+A layer knows where each of its voxels is, in the order in which voxels are stored: the *fast* index runs first (r, or
+the fast Cartesian axis), then the *slow* one (alpha, or the other axis).  Lengths are mm, angles rad.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class CellLayer:
         return {"r": np.hypot(x, y), "alpha": np.arctan2(y, x), "x": x, "y": y, "size": np.array(self.size)}
 
     def find(self, x: Floats, y: Floats) -> Ints:
-        """Index within the layer of the nearest cell, -1 if it is farther than the radius of its circumscribed square."""
+        """Index within the layer of the nearest cell, -1 if the point is beyond a square of its size."""
         from scipy.spatial import cKDTree
 
         distance, index = cKDTree(np.stack([self.x, self.y], 1)).query(np.stack([x, y], 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,12 @@ def neighbour_pairs(layers: Sequence[Layer]) -> Ints:
     """Pairs ``(E, 2)`` of voxels that touch, each once, smaller index first, sorted.
 
     Within a layer: sharing a side (alpha is periodic).  Between consecutive layers: overlapping areas.  Cells, whose
-    shapes are unknown, touch when their centres are nearer than 1.5 times the mean of the sides of squares of their sizes
-    (in the next layer: 0.75 times).
+    shapes are unknown, touch when their centres are nearer than 1.5 times the mean of the sides of squares of their
+    sizes (in the next layer: 0.75 times).
     """
     offsets = np.concatenate([[0], np.cumsum([layer.n_slow * layer.n_fast for layer in layers])])
     pairs = [_within(layer) + offset for layer, offset in zip(layers, offsets[:-1], strict=True)]
-    for i, (one, two) in enumerate(zip(layers, layers[1:], strict=False)):
+    for i, (one, two) in enumerate(pairwise(layers)):
         pairs.append(_between(one, two) + offsets[i : i + 2])
     edges = np.concatenate(pairs).astype(np.int64)
     edges.sort(axis=1)

@@ -10,7 +10,7 @@ from cathode.support.errors import UserError
 __all__ = ["SAMPLES", "resolve_sample", "sample_geometry", "sample_path"]
 
 #: Geometry by name of the shipped samples; the file is NAME.hdf5 in this folder.
-SAMPLES = {"ds1-photons": "ds1-photons", "ds2-electrons": "ds2"}
+SAMPLES = {"ds1-photons": "ds1-photons", "ds2-electrons": "ds2", "images": "image-30x30"}
 
 _PREFIX = "sample:"
 
