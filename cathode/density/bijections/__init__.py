@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from cathode.density.bijections.base import Bijection
+from cathode.density.bijections.cascade import Cascade
 from cathode.density.bijections.chains import cathode_chain
 from cathode.density.bijections.combine import Columns, Compose, bounded_members
+from cathode.density.bijections.conditional_quantile import ConditionalGaussianize
+from cathode.density.bijections.conditional_whiten import ConditionalWhiten
 from cathode.density.bijections.elementwise import Affine, Identity, Log, Logit, MinMax, Power, Standardize
 from cathode.density.bijections.linear import Permute, Rotate
 from cathode.density.bijections.quantile import Gaussianize
+from cathode.density.bijections.relative import Relative
 
 __all__ = [
     "Affine",
     "Bijection",
+    "Cascade",
     "Columns",
     "Compose",
+    "ConditionalGaussianize",
+    "ConditionalWhiten",
     "Gaussianize",
     "Identity",
     "Log",
@@ -21,6 +28,7 @@ __all__ = [
     "MinMax",
     "Permute",
     "Power",
+    "Relative",
     "Rotate",
     "Standardize",
     "bounded_members",
