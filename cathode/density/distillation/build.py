@@ -1,0 +1,59 @@
+"""Students that fit their teacher: same coordinates, same preprocessing, its network as the start."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from cathode.density.base import ConditionalDensity
+from cathode.density.distillation.angles import TeacherFlow
+from cathode.density.distillation.consistency import ConsistencyModel
+from cathode.density.distillation.mean_flow import MeanFlow
+from cathode.density.distillation.student import Student, widened
+from cathode.density.preprocessed import Preprocessed
+from cathode.support.errors import UserError
+
+__all__ = ["STUDENTS", "student_of"]
+
+# The class and the columns of context that its network has beyond the density's.
+STUDENTS: dict[str, tuple[type[ConsistencyModel] | type[MeanFlow], int]] = {
+    "consistency": (ConsistencyModel, 0),
+    "mean-flow": (MeanFlow, 1),
+}
+
+
+def student_of(
+    teacher: ConditionalDensity, kind: str = "mean-flow", *, network: nn.Module | None = None, **settings: Any
+) -> ConditionalDensity:
+    """An untrained few-step student of a trained flow-matching or EDM density.
+
+    Args:
+        teacher: The density, alone or inside :class:`Preprocessed`, whose bijections are copied.
+        kind: ``"consistency"`` or ``"mean-flow"``.
+        network: The student's network; without it a copy of the teacher's (for mean flow with one more column of
+            context).  A teacher without preconditioning has a network of another meaning: its student starts there
+            too, but gains less.
+        settings: Further arguments of :class:`ConsistencyModel` or :class:`MeanFlow`.
+
+    Raises:
+        UserError: Unknown kind, or a teacher of another family.
+    """
+    if kind not in STUDENTS:
+        raise UserError(f"unknown student {kind!r}; known: {', '.join(STUDENTS)}")
+    if isinstance(teacher, Preprocessed):
+        inner = student_of(teacher.density, kind, network=network, **settings)
+        return Preprocessed(copy.deepcopy(teacher.bijection), inner, copy.deepcopy(teacher.context_bijection))
+    flow = TeacherFlow(teacher)
+    cls, columns = STUDENTS[kind]
+    own = widened(flow.density.network, columns) if network is None else network  # type: ignore[arg-type]
+    own.requires_grad_(True)
+    student: Student = cls(
+        list(teacher.event_shape) if len(teacher.event_shape) > 1 else teacher.event_shape[0],
+        teacher.context_features,
+        network=own,
+        angles=flow.angles,
+        **settings,
+    )
+    return student
