@@ -180,6 +180,12 @@ class ConditionalGaussianize(Bijection):
         left, right = flat[index], flat[index + stride]
         return left + fraction * (right - left)
 
+    def bounds(self, context: Tensor) -> Tensor:
+        """The value of ``z`` at the threshold, ``(B, F)``: whatever lies below is a zero."""
+        node, fraction = self._at(context, torch.Size([len(context), self.features]))
+        logit_zero = self._look_up(self.logit_zero, node, fraction)
+        return _normal_quantile(_log_sigmoid(logit_zero), _log_sigmoid(-logit_zero))
+
     def _piece(self, node: Tensor, fraction: Tensor, knot: Tensor) -> tuple[Tensor, Tensor]:
         left = self._look_up(self.quantiles, node, fraction, knot)
         return left, self._look_up(self.quantiles, node, fraction, knot + 1)

@@ -43,12 +43,13 @@ class ConditionalWhiten(Bijection):
 
     Args:
         features: F.
-        context_features: C, all columns not negative.
+        context_features: C; columns are not negative, but for those in ``plain``.
         column: Context column of the nodes.
         nodes: Nodes, evenly spaced in the logarithm of that column between its fitted extremes.
         floor: Smallest context value that is told apart, in its unit.
         ridge: Pseudo-events that pull the regression (of standardised columns) to 0.
         shrinkage: Fraction of the covariance that is moved to its diagonal.
+        plain: Context columns that enter as they are, not by their logarithm; they may have any sign.
     """
 
     ends: Tensor
@@ -66,15 +67,21 @@ class ConditionalWhiten(Bijection):
         floor: float = 1.0,
         ridge: float = 3.0,
         shrinkage: float = 0.01,
+        plain: list[int] | None = None,
     ) -> None:
         super().__init__(features)
+        plain = [] if plain is None else list(plain)
+        if any(not 0 <= k < context_features for k in plain) or column in plain:
+            raise UserError(f"plain columns {plain} must lie below {context_features} and leave out the node column")
         if not 0 <= column < context_features or nodes < 2:
             raise UserError(f"need a node column below {context_features} and 2 nodes at least, got {column}, {nodes}")
         if not (math.isfinite(floor) and floor > 0) or ridge <= 0 or not 0 <= shrinkage <= 1:
             raise UserError(f"floor {floor} and ridge {ridge} must be positive, shrinkage {shrinkage} between 0 and 1")
         self.context_features, self.column, self.nodes, self.floor = context_features, column, nodes, floor
         self.ridge, self.shrinkage = ridge, shrinkage
-        regressors = 2 * context_features
+        self.plain = plain
+        self.logarithmic = [k for k in range(context_features) if k not in plain]
+        regressors = context_features + len(self.logarithmic)
         self.register_buffer("ends", torch.tensor([0.0, 1.0], dtype=torch.float64))
         self.register_buffer("location", torch.zeros(nodes, regressors, dtype=torch.float64))
         self.register_buffer("width", torch.ones(nodes, regressors, dtype=torch.float64))
@@ -96,12 +103,14 @@ class ConditionalWhiten(Bijection):
         return hat_weights((s - self.ends[0]) / (self.ends[1] - self.ends[0]) * (self.nodes - 1), self.nodes)
 
     def regressors(self, context: Tensor) -> Tensor:
-        """``g (B, 2C)``: logarithms, and 1 where a column is not empty."""
+        """``g (B, R)``: logarithms, 1 where a column is not empty, and the plain columns."""
         values = context.double()
-        return torch.cat([values.clamp(min=self.floor).log(), (values >= self.floor).double()], dim=1)
+        positive = values[:, self.logarithmic]
+        logarithms = positive.clamp(min=self.floor).log()
+        return torch.cat([logarithms, (positive >= self.floor).double(), values[:, self.plain]], dim=1)
 
     def design(self, context: Tensor, node: int) -> Tensor:
-        """Standardised regressors of a node and a constant column, ``(B, 2C + 1)``."""
+        """Standardised regressors of a node and a constant column, ``(B, R + 1)``."""
         scaled = ((self.regressors(context) - self.location[node]) / self.width[node]).clamp(-8.0, 8.0)
         return torch.cat([scaled, torch.ones_like(scaled[:, :1])], dim=1)
 
