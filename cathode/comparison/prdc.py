@@ -34,9 +34,9 @@ class PRDC:
         neighbours: k.
         events: Number of events compared, ``(reference, sample)``.
 
-    ``expected`` of density and coverage is exact for continuous samples of one distribution; that of precision and recall
-    is unknown (NaN): compare two halves of the reference.  Errors of precision, recall and coverage are binomial, that is,
-    without the fluctuation of the balls; that of density has both samples' fluctuations.
+    ``expected`` of density and coverage is exact for continuous samples of one distribution; that of precision and
+    recall is unknown (NaN): compare two halves of the reference.  Errors of precision, recall and coverage are
+    binomial, that is, without the fluctuation of the balls; that of density has both samples' fluctuations.
     """
 
     precision: Estimate
@@ -91,7 +91,7 @@ def prdc(
         held[block] = within.sum(axis=1)
         holding += within.sum(axis=0)
     n, m = len(first), len(second)
-    variance = np.var(holding / neighbours) / m + np.var(held * m / (neighbours * n) * n / m) / n
+    variance = np.var(holding / neighbours) / m + np.var(held * (n / (neighbours * m))) / n
     return PRDC(
         precision=_fraction(holding > 0),
         recall=_fraction(recalled),
@@ -103,7 +103,7 @@ def prdc(
 
 
 def expected_coverage(reference: int, sample: int, neighbours: int) -> float:
-    """Expectation of the coverage for continuous samples of one distribution (arXiv:2002.09797, eq. 8).
+    """Expectation of the coverage for continuous samples of one distribution (arXiv:2002.09797).
 
     A ball is empty if the nearest k of the ``reference - 1 + sample`` other events all belong to the reference.
     """

@@ -9,6 +9,7 @@ repeats itself has more.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,9 +58,9 @@ def support_size(
 ) -> SupportSize:
     """Effective number of different events of both samples, at the resolution that the reference sets.
 
-    Events of the reference that are identical (empty ones, say) do not set the radius: it is chosen among the pairs with
-    a distance, and identical pairs count as alike in both samples.  The error of the fraction of alike pairs is that of a
-    U-statistic, as one event can be in many of them.
+    Events of the reference that are identical (empty ones, say) do not set the radius: it is chosen among the pairs
+    with a distance, and identical pairs count as alike in both samples.  The error of the fraction of alike pairs is
+    that of a U-statistic, as one event can be in many of them.
 
     Args:
         reference: Events of the truth ``(N, D)``.
@@ -93,11 +94,11 @@ def support_size(
             else Estimate(float("inf"), float("inf"), float("nan"))
         )
     ratio = sizes[1].value / sizes[0].value
-    relative = np.hypot(*(s.error / s.value if np.isfinite(s.value) else np.inf for s in sizes))
+    relative = math.hypot(*(s.error / s.value if math.isfinite(s.value) else math.inf for s in sizes))
     return SupportSize(
         reference=sizes[0],
         sample=sizes[1],
-        ratio=Estimate(ratio, float(ratio * relative), 1.0),
+        ratio=Estimate(ratio, ratio * relative, 1.0),
         radius=float(np.sqrt(radius)),
         alike=(int(counts[0][0].sum()) // 2, int(counts[1][0].sum()) // 2),
         identical=(counts[0][1] // 2, counts[1][1] // 2),
