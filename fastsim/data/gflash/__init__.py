@@ -13,6 +13,22 @@ from fastsim.data.gflash.presets import PRESETS, calorimeter_for, preset
 from fastsim.data.gflash.simulator import simulate, simulate_chunks
 
 __all__ = [
-    "PRESETS", "Beam", "Calibration", "Calorimeter", "Deviations", "Medium", "Substance", "Tuning", "calibrate", "calorimeter_for", "expected_containment",
-    "expected_layer_energies", "expected_profile", "homogeneous", "preset", "sampling", "simulate", "simulate_chunks",
-]  # fmt: skip
+    "PRESETS",
+    "Beam",
+    "Calibration",
+    "Calorimeter",
+    "Deviations",
+    "Medium",
+    "Substance",
+    "Tuning",
+    "calibrate",
+    "calorimeter_for",
+    "expected_containment",
+    "expected_layer_energies",
+    "expected_profile",
+    "homogeneous",
+    "preset",
+    "sampling",
+    "simulate",
+    "simulate_chunks",
+]

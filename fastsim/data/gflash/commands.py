@@ -119,7 +119,7 @@ def _layout(command: Simulate) -> Geometry:
         return geometry(command.geometry)
     for name in (command.like, command.calibrate):
         if name is not None and name.startswith("sample:"):
-            return sample_geometry(name.removeprefix("sample:"))
+            return geometry(sample_geometry(name.removeprefix("sample:")))
     raise UserError("which geometry? give --geometry, for example --geometry ds1-photons")
 
 
