@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from cathode.support.errors import UserError
 from fastsim.data.formats import FORMATS, Contents, Format
@@ -100,16 +101,10 @@ class ShowerFile:
         for first in range(start, stop, rows):
             yield self.read(first, min(first + rows, stop))
 
-    def incident_energies(self) -> np.ndarray:
-        """All incident energies [MeV], ``(N, 1)``, without the showers where the format allows."""
-        parts = []
-        for path, form in zip(self.paths, self._formats, strict=True):
-            if form.name == "calochallenge":
-                parts.append(_opened(path, lambda stream: np.asarray(stream["incident_energies"][:]).reshape(-1, 1)))
-            else:
-                one = ShowerFile(path, self.geometry, format=form.name)
-                parts += [chunk.incident_energy for chunk in one.chunks(1024)]
-        return np.concatenate(parts).astype(np.float32)
+    def incident_energies(self) -> NDArray[np.float32]:
+        """All incident energies [MeV], ``(N, 1)``; showers are not read."""
+        pairs = zip(self.paths, self._formats, strict=True)
+        return np.concatenate([_opened(path, form.incident_energies) for path, form in pairs])
 
     def _reader(self, form: Format, rows: slice) -> Callable[[h5py.File], Showers]:
         def read(stream: h5py.File) -> Showers:
@@ -183,7 +178,7 @@ def _opened(path: Path, use: Callable[[h5py.File], T]) -> T:
             return use(stream)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise UserError(f"{path}: damaged or truncated HDF5 file: {_first_line(error)}") from error
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -39,10 +40,8 @@ def write_showers(path: str | Path, showers: Showers, *, format: str = "calochal
     """
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}; expected one of {', '.join(FORMATS)}")
-    with atomic_write(path) as temporary:
-        temporary.unlink()
-        with h5py.File(temporary, "w") as stream:
-            FORMATS[format].create(stream, showers.geometry, showers, compression=compression)
+    with _writing(Path(path)) as temporary:
+        FORMATS[format].create(temporary, showers, compression=compression)
 
 
 class ShowerWriter:
@@ -127,11 +126,8 @@ class ShowerWriter:
             return
         piece = Showers.concatenate(self._buffer)
         path = self._folder / f"{len(self._pieces):06d}-{len(piece)}.hdf5"
-        try:
-            with atomic_write(path) as temporary:
-                _write_piece(temporary, piece)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        with _writing(path) as temporary:
+            _write_piece(temporary, piece)
         self._pieces.append((path, len(piece)))
         self._stored += len(piece)
         self._buffer, self._buffered = [], 0
@@ -141,12 +137,10 @@ class ShowerWriter:
         if self._closed:
             return
         self.flush()
-        with atomic_write(self.path) as temporary:
-            temporary.unlink()
-            with h5py.File(temporary, "w") as stream:
-                allocate(stream, self.geometry, self.condition_names, compression=self._compression)
-                for path, _ in self._pieces:
-                    append(stream, _read_piece(path, self.geometry, self.condition_names))
+        with _writing(self.path) as temporary, h5py.File(temporary, "w") as stream:
+            allocate(stream, self.geometry, self.condition_names, compression=self._compression)
+            for path, _ in self._pieces:
+                append(stream, _read_piece(path, self.geometry, self.condition_names))
         self._closed = True
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -188,8 +182,18 @@ class ShowerWriter:
         return pieces
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """A path at which a new file can be made, which becomes ``path`` when it is whole."""
+    try:
+        with atomic_write(path) as temporary:
+            temporary.unlink()
+            yield temporary
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def _write_piece(path: Path, showers: Showers) -> None:
-    path.unlink()
     with h5py.File(path, "w") as stream:
         stream.create_dataset("incident_energies", data=showers.incident_energy)
         stream.create_dataset("showers", data=showers.energies, compression="lzf", shuffle=True)

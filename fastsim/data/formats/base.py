@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import h5py
@@ -13,7 +14,7 @@ from cathode.support.errors import UserError
 from fastsim.data.showers import Showers
 from fastsim.geometry import Geometry
 
-__all__ = ["Contents", "Format", "Rows", "dataset", "rows_of", "same_lengths"]
+__all__ = ["Contents", "Format", "Rows", "dataset", "no_conditions", "rows_of", "same_lengths"]
 
 Floats = NDArray[np.float32]
 
@@ -53,8 +54,12 @@ class Format(Protocol):
         """The given rows; only these are read."""
         ...
 
-    def create(self, stream: h5py.File, geometry: Geometry, showers: Showers, *, compression: int) -> None:
-        """Write the whole content of a new file."""
+    def incident_energies(self, stream: h5py.File) -> Floats:
+        """All incident energies [MeV], ``(N, 1)``."""
+        ...
+
+    def create(self, path: Path, showers: Showers, *, compression: int) -> None:
+        """Write a new file; ``path`` does not exist (UserError when the format has no room for these showers)."""
         ...
 
 
@@ -87,3 +92,9 @@ def same_lengths(stream: h5py.File, *names: str) -> int:
     if len(set(lengths.values())) > 1:
         raise UserError("datasets differ in length: " + ", ".join(f"{name} {n}" for name, n in lengths.items()))
     return next(iter(lengths.values()))
+
+
+def no_conditions(showers: Showers, name: str) -> None:
+    """Refuse conditions that the format has no room for."""
+    if showers.condition_names:
+        raise UserError(f"the format {name!r} has no room for the conditions {list(showers.condition_names)}")

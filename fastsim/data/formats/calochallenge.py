@@ -6,8 +6,11 @@ incident particle.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from cathode.support.errors import UserError
 from fastsim.data.formats.base import Contents, Rows, dataset, rows_of, same_lengths
@@ -54,9 +57,13 @@ class CaloChallenge:
         incident = rows_of(stream, "incident_energies", rows).reshape(-1, 1)
         return Rows(incident, energies.reshape(len(energies), geometry.n_voxels), conditions)
 
-    def create(self, stream: h5py.File, geometry: Geometry, showers: Showers, *, compression: int) -> None:
-        allocate(stream, geometry, showers.condition_names, compression=compression)
-        append(stream, showers)
+    def incident_energies(self, stream: h5py.File) -> NDArray[np.float32]:
+        return rows_of(stream, "incident_energies", slice(None)).reshape(-1, 1)
+
+    def create(self, path: Path, showers: Showers, *, compression: int) -> None:
+        with h5py.File(path, "w") as stream:
+            allocate(stream, showers.geometry, showers.condition_names, compression=compression)
+            append(stream, showers)
 
 
 def allocate(stream: h5py.File, geometry: Geometry, condition_names: tuple[str, ...], *, compression: int) -> None:
