@@ -8,6 +8,8 @@ from __future__ import annotations
 from cathode.density.analytic import GaussianMixture, GaussianMixtureDenoiser, GaussianMixtureVelocity, LinearGaussian
 from cathode.density.autoregressive import AutoregressiveMixture
 from cathode.density.base import ConditionalDensity, NonFiniteError, Tractable, log_prob, sample
+from cathode.density.copula import StandardNormal, censored_copula, fit_copula
+from cathode.density.dequantised import Dequantised
 from cathode.density.diffusion import EDM, stochastic_sample
 from cathode.density.ensemble import Ensemble
 from cathode.density.flows import MAF, AutoregressiveSpline, CouplingSpline
@@ -24,6 +26,7 @@ __all__ = [
     "AutoregressiveSpline",
     "ConditionalDensity",
     "CouplingSpline",
+    "Dequantised",
     "Ensemble",
     "FlowMatching",
     "GaussianMixture",
@@ -35,10 +38,13 @@ __all__ = [
     "NflowsMAF",
     "NonFiniteError",
     "Preprocessed",
+    "StandardNormal",
     "Tractable",
     "build",
     "buildable",
+    "censored_copula",
     "describe",
+    "fit_copula",
     "fit_preprocessing",
     "kinds",
     "load_density",

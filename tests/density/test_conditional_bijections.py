@@ -87,9 +87,7 @@ def test_describe_build_load_gives_the_same_map(fitted):
     rebuilt = registry.build(registry.describe(fitted))
     rebuilt.load_state_dict(fitted.state_dict())
     x, context = data(count=50, seed=4)
-    for one, other in zip(
-        fitted.forward_and_log_det(x, context), rebuilt.forward_and_log_det(x, context), strict=True
-    ):
+    for one, other in zip(fitted.forward_and_log_det(x, context), rebuilt.forward_and_log_det(x, context), strict=True):
         assert torch.equal(one, other)
 
 

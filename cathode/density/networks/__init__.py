@@ -7,6 +7,7 @@ from __future__ import annotations
 from cathode.density.networks.embeddings import ConditionEmbedding, FourierFeatures
 from cathode.density.networks.epic import EPiC
 from cathode.density.networks.mlp import MLP, ResNet
+from cathode.density.networks.patch_transformer import PatchTransformer
 from cathode.density.networks.set_transformer import SetTransformer
 
-__all__ = ["MLP", "ConditionEmbedding", "EPiC", "FourierFeatures", "ResNet", "SetTransformer"]
+__all__ = ["MLP", "ConditionEmbedding", "EPiC", "FourierFeatures", "PatchTransformer", "ResNet", "SetTransformer"]

@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from cathode.density.networks.embeddings import ConditionEmbedding, activation_module, multilayer, zero_initialised
 from cathode.density.registry import buildable
 
-__all__ = ["SetTransformer"]
+__all__ = ["ModulatedBlock", "SetTransformer"]
 
 
 class _Attention(nn.Module):
@@ -30,7 +30,7 @@ class _Attention(nn.Module):
         return self.out(attended.transpose(1, 2).reshape(size, entries, width))
 
 
-class _Block(nn.Module):
+class ModulatedBlock(nn.Module):
     """Pre-norm block with adaptive normalisation: shift, scale and gate from the condition, gates starting at
     0.
     """
@@ -95,7 +95,7 @@ class SetTransformer(nn.Module):
             activation_module(activation),
         )
         self.entrance = nn.Linear(features, width)
-        self.blocks = nn.ModuleList(_Block(width, heads, expansion, activation) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ModulatedBlock(width, heads, expansion, activation) for _ in range(blocks))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = zero_initialised(nn.Linear(width, 2 * width))
         self.exit = zero_initialised(nn.Linear(width, features))
