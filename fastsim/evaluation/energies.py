@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,9 +59,7 @@ def energy_groups(incident_energy: ArrayLike, *, bins: int = 8) -> tuple[EnergyG
         return tuple(EnergyGroup(float(p), float(p), float(p)) for p in _points(values))
     edges = np.geomspace(values.min(), values.max(), bins + 1)
     edges[-1] = np.nextafter(edges[-1], np.inf)
-    return tuple(
-        EnergyGroup(float(np.sqrt(a * b)), float(a), float(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)
-    )
+    return tuple(EnergyGroup(float(np.sqrt(a * b)), float(a), float(b)) for a, b in pairwise(edges))
 
 
 def check_spectra(reference: ArrayLike, generated: ArrayLike) -> None:
@@ -76,8 +75,8 @@ def check_spectra(reference: ArrayLike, generated: ArrayLike) -> None:
     for unit, factor in (("GeV", 1e-3), ("keV", 1e3)):
         if abs(scale / factor - 1.0) < 0.2:
             raise UserError(
-                f"incident energies of the generated showers (median {np.median(second):g}) are {scale:.3g} times those "
-                f"of the reference (median {np.median(first):g}): one file is in {unit}, write both in MeV"
+                f"incident energies of the generated showers (median {np.median(second):g}) are {scale:.3g} times "
+                f"those of the reference (median {np.median(first):g}): one file is in {unit}, write both in MeV"
             )
     cure = "generate with the reference's energies (fastsim generate --like REFERENCE), or add --match-energies"
     if is_discrete(first) and is_discrete(second):
@@ -96,8 +95,8 @@ def check_spectra(reference: ArrayLike, generated: ArrayLike) -> None:
             ratio = counts[:, 1] / counts[:, 0] / (len(second) / len(first))
             worst = int(np.argmax(np.abs(np.log(ratio))))
             raise UserError(
-                f"incident energies are mixed differently: {counts[worst, 0]} reference and {counts[worst, 1]} generated "
-                f"showers at {groups[worst].energy:g} MeV (of {len(first)} and {len(second)}): {cure}"
+                f"incident energies are mixed differently: {counts[worst, 0]} reference and {counts[worst, 1]} "
+                f"generated showers at {groups[worst].energy:g} MeV (of {len(first)} and {len(second)}): {cure}"
             )
         return
     test = ks_2samp(first, second)

@@ -1,6 +1,6 @@
 """Mean showers: energy per voxel, along the depth, the radius and the angle, and in the plane of depth and radius.
 
-Energies are fractions of the incident energy, averaged over showers, so that every shower counts alike whatever its energy.
+Energies are fractions of the incident energy, averaged over showers: every shower counts alike whatever its energy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Energy closure: total and layer energies against the incident energy, group by group; and a few showers to look at."""
+"""Energy closure: total and layer energies against the incident energy; and a few single showers to look at."""
 
 from __future__ import annotations
 

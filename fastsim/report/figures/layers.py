@@ -44,7 +44,8 @@ def shown_layers(mean: Array, geometry: Geometry) -> list[int]:
 def layers_figure(mean: MeanShower, geometry: Geometry) -> Figure:
     """Mean energy per mm² of each layer seen from the front: reference, generated, and their ratio.
 
-    Ratios of voxels with fewer than twenty hits are grey.  Rings of very different widths are drawn equally wide, since the core of the shower would be a dot otherwise.
+    Ratios of voxels with fewer than twenty hits are grey.  Rings of very different widths are drawn equally wide, since
+    the core of the shower would be a dot otherwise.
     """
     layers = shown_layers(mean.reference, geometry)
     figure = new_figure(1.2 + 2.05 * len(layers), 6.4)
