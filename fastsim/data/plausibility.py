@@ -26,6 +26,7 @@ _AXES_ROWS, _AXES_MINIMUM = 256, 16
 # Below about 10 MeV (the critical energy of heavy absorbers) there is no shower to speak of.
 _LOWEST_MEV = 5.0
 _GEV_INCIDENT, _GEV_VOXELS = 50.0, 2e-3
+_UNITS_MINIMUM = 4
 
 
 def check_values(incident: Floats, energies: Floats, conditions: Floats | None) -> None:
@@ -69,7 +70,8 @@ def check_units(incident: Floats, energies: Floats) -> None:
     rows = slice(0, _BLOCK)
     deposited = energies[rows].sum(1, dtype=np.float64)
     hit = deposited > 0
-    if not hit.any():
+    # A single shower may well be strange.
+    if hit.sum() < _UNITS_MINIMUM:
         return
     ratio = float(np.median(deposited[hit] / incident[rows, 0][hit]))
     if ratio > _GEV_INCIDENT:
