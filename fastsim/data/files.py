@@ -31,7 +31,7 @@ class ShowerFile:
 
     Args:
         path: File, ``sample:NAME`` of a shipped sample, or a sequence of them.
-        geometry: The geometry, or a name for :func:`fastsim.geometry.geometry`; default for samples: their own.
+        geometry: The geometry, or a name for :func:`fastsim.geometry.geometry`.
         format: One of :data:`fastsim.data.formats.FORMATS`, or ``auto`` to look.
         condition_names: Names of the conditions, when the file does not tell.
 

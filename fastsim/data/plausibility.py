@@ -21,10 +21,10 @@ Floats = NDArray[np.float32]
 _BLOCK = 2048
 # Showers whose mean is looked at for the order of axes; fewer than the minimum say too little.
 _AXES_ROWS, _AXES_MINIMUM = 256, 16
-# Deposited over incident energy is within [0.01, 10] for every calorimeter, sampling fraction applied or not; a factor
-# 1000 leaves that range.
 # Below about 10 MeV (the critical energy of heavy absorbers) there is no shower to speak of.
 _LOWEST_MEV = 5.0
+# Deposited over incident energy is within [0.01, 10] for every calorimeter, sampling fraction applied or not; a factor
+# 1000 leaves that range.  Fewer non-empty showers than the minimum say too little.
 _GEV_INCIDENT, _GEV_VOXELS = 50.0, 2e-3
 _UNITS_MINIMUM = 4
 
@@ -70,7 +70,6 @@ def check_units(incident: Floats, energies: Floats) -> None:
     rows = slice(0, _BLOCK)
     deposited = energies[rows].sum(1, dtype=np.float64)
     hit = deposited > 0
-    # A single shower may well be strange.
     if hit.sum() < _UNITS_MINIMUM:
         return
     ratio = float(np.median(deposited[hit] / incident[rows, 0][hit]))
