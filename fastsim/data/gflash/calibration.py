@@ -83,7 +83,7 @@ def calibrate(
     material: Calorimeter | str | None = None,
     threshold: float = 0.0,
     edges: Edges = "auto",
-    most: int = 4000,
+    most: int = 3000,
     rounds: int = 2,
 ) -> Calibration:
     """Fit a calorimeter to training showers.

@@ -53,7 +53,7 @@ class Simulate:
     """Name of a preset or a YAML file written with --save-material; default: the preset of the geometry."""
     calibrate: str | None = None
     """File of training showers (or sample:NAME) to fit the calorimeter to, before simulating."""
-    calibrate_rows: int = 4000
+    calibrate_rows: int = 3000
     """Rows of that file to use, from its front: keep them apart from any test rows."""
     save_material: Path | None = None
     """Write the calorimeter that was used to this YAML file."""

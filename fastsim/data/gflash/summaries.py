@@ -44,7 +44,7 @@ def energy_bins(energy_mev: npt.ArrayLike, *, most: int = 8) -> Ints:
     return np.searchsorted(edges, energy, side="right").astype(np.int64)
 
 
-def radial_groups(geometry: Geometry, *, groups: int = 12) -> Ints:
+def radial_groups(geometry: Geometry, *, groups: int = 24) -> Ints:
     """Group of each voxel (V,): up to ``groups`` ranges of radius within its layer, of as many distinct radii each."""
     group = np.zeros(geometry.n_voxels, dtype=np.int64)
     for part in geometry.slices:
