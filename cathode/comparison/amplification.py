@@ -120,7 +120,7 @@ def quantile_mse(sample: ArrayLike, edges: ArrayLike) -> float:
     return float(np.sum((fractions - 1.0 / len(fractions)) ** 2))
 
 
-def mixture_fit(sample: np.ndarray, *, iterations: int = 500, tolerance: float = 1e-9) -> Cumulative:
+def mixture_fit(sample: np.ndarray, *, iterations: int = 300, tolerance: float = 1e-7) -> Cumulative:
     """Maximum-likelihood fit of two Gaussians, the five-parameter fit of arXiv:2008.06545, by expectation-maximisation.
 
     Starts from the halves below and above the median; widths are kept above a thousandth of the sample's.

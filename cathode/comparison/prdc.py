@@ -14,12 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cathode.comparison.estimate import Estimate
+from cathode.comparison.estimate import Estimate, jackknife
 from cathode.comparison.neighbours import kth_neighbour, squared_distances
 from cathode.support.errors import UserError
 from cathode.support.seeding import numpy_generator
 
 __all__ = ["PRDC", "expected_coverage", "prdc"]
+
+
+# Groups of events that the errors' jackknife leaves out in turn.
+_GROUPS = 20
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class PRDC:
         events: Number of events compared, ``(reference, sample)``.
 
     ``expected`` of density and coverage is exact for continuous samples of one distribution; that of precision and
-    recall is unknown (NaN): compare two halves of the reference.  Errors of precision, recall and coverage are
-    binomial, that is, without the fluctuation of the balls; that of density has both samples' fluctuations.
+    recall is unknown (NaN): compare two halves of the reference.  Errors have the fluctuations of both samples,
+    but for those of the radii.
     """
 
     precision: Estimate
@@ -65,11 +69,12 @@ def prdc(
         closed: Count events exactly on a ball's surface.  The published code does not, so that events which occur many
             times, such as empty ones, are never covered; for continuous samples it makes no difference.
         max_events: Events used of each sample, as time grows with their square.
-        seed: Of the thinning.
+        seed: Of thinning and groups.
 
     Raises:
         UserError: Samples of different features, with values that are not finite, or with too few events.
     """
+    # Shuffled, so that groups of neighbouring rows are random ones.
     first, second = (
         _checked(x, name, max_events, numpy_generator(seed, "prdc", name))
         for x, name in ((reference, "reference"), (sample, "sample"))
@@ -82,21 +87,25 @@ def prdc(
         )
     inside = np.less_equal if closed else np.less
     radius_first, radius_second = kth_neighbour(first, neighbours), kth_neighbour(second, neighbours)
-    holding = np.zeros(len(second), dtype=np.int64)
-    held = np.empty(len(first), dtype=np.int64)
-    recalled = np.empty(len(first), dtype=bool)
-    for block, distance in squared_distances(first, second):
-        recalled[block] = inside(distance, radius_second).any(axis=1)
-        within = inside(distance, radius_first[block, None])
-        held[block] = within.sum(axis=1)
-        holding += within.sum(axis=0)
     n, m = len(first), len(second)
-    variance = np.var(holding / neighbours) / m + np.var(held * (n / (neighbours * m))) / n
+    groups = min(_GROUPS, n, m)
+    starts = np.linspace(0, m, groups, endpoint=False).astype(np.int64)
+    owner = np.arange(n) * groups // n
+    holding = np.zeros((m, groups), dtype=np.int64)
+    held, recalled = np.empty((2, n, groups), dtype=np.int64)
+    for block, distance in squared_distances(first, second):
+        recalled[block] = _sums(inside(distance, radius_second), starts)
+        within = inside(distance, radius_first[block, None])
+        held[block] = _sums(within, starts)
+        for group in np.unique(owner[block]):
+            holding[:, group] += within[owner[block] == group].sum(axis=0)
+    total = holding.sum(axis=1), held.sum(axis=1)
+    variance = np.var(total[0] / neighbours) / m + np.var(total[1] * (n / (neighbours * m))) / n
     return PRDC(
-        precision=_fraction(holding > 0),
+        precision=_fraction(holding),
         recall=_fraction(recalled),
-        density=Estimate(float(holding.mean() / neighbours), float(np.sqrt(variance)), 1.0),
-        coverage=_fraction(held > 0, expected_coverage(n, m, neighbours)),
+        density=Estimate(float(total[0].mean() / neighbours), float(np.sqrt(variance)), 1.0),
+        coverage=_fraction(held, expected_coverage(n, m, neighbours)),
         neighbours=neighbours,
         events=(n, m),
     )
@@ -111,17 +120,25 @@ def expected_coverage(reference: int, sample: int, neighbours: int) -> float:
     return float(1.0 - np.prod((reference - 1 - k) / (reference + sample - 1 - k)))
 
 
-def _fraction(flags: np.ndarray, expected: float = float("nan")) -> Estimate:
-    value = float(flags.mean())
-    return Estimate(value, float(np.sqrt(value * (1.0 - value) / len(flags))), expected)
+def _fraction(counts: np.ndarray, expected: float = float("nan")) -> Estimate:
+    """Fraction of rows with any count ``(N, G)``; binomial error, and a jackknife over the other sample's groups."""
+    total = counts.sum(axis=1, keepdims=True)
+    value = float((total > 0).mean())
+    without = (total > counts).mean(axis=0)
+    _, other = jackknife(value, without)
+    return Estimate(value, float(np.sqrt(value * (1.0 - value) / len(counts) + other**2)), expected)
+
+
+def _sums(flags: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Number of true columns in each group of columns."""
+    return np.add.reduceat(flags, starts, axis=1, dtype=np.int64)
 
 
 def _checked(x: ArrayLike, name: str, max_events: int | None, generator: np.random.Generator) -> np.ndarray:
     array = np.asarray(x)
     if array.ndim != 2:
         raise UserError(f"sample {name!r} has shape {array.shape}: give events as rows and features as columns")
-    if max_events is not None and len(array) > max_events:
-        array = array[np.sort(generator.choice(len(array), size=max_events, replace=False))]
+    array = array[generator.permutation(len(array))[:max_events]]
     if not np.isfinite(array).all():
         raise UserError(f"sample {name!r} has NaN or infinite values: remove those events before comparing")
     return array
