@@ -21,6 +21,7 @@ from concurrent.futures import Executor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -195,9 +196,9 @@ def _folds(label: np.ndarray, settings: Profile, samples: Samples, seed: int) ->
         for k in range(settings.folds):
             others = fold != k
             held = others & (order >= 1.0 - settings.validation)
-            rows = [np.flatnonzero(mask) for mask in (others & ~held, held, fold == k)]
+            parts = [np.flatnonzero(mask) for mask in (others & ~held, held, fold == k)]
             task_seed = derive_seed(seed, "classifier tests", name, k)
-            tasks.append(Task(name, k, False, samples, label, rows[0], rows[1], rows[2], settings, task_seed))
+            tasks.append(Task(name, k, False, samples, label, parts[0], parts[1], parts[2], settings, task_seed))
     return tasks
 
 
@@ -209,16 +210,16 @@ def _runs(
     tasks = []
     for run in range(settings.runs):
         generator = numpy_generator(seed, "classifier tests", "run", run)
-        parts: list[list[np.ndarray]] = [[], [], []]
+        pieces: list[list[np.ndarray]] = [[], [], []]
         for value in (1, 0):
             rows = generator.permutation(np.flatnonzero(label == value))
             stops = (shares[:2] / shares[2] * len(rows)).astype(int)
-            for part, piece in zip(parts, np.split(rows, stops), strict=True):
+            for part, piece in zip(pieces, np.split(rows, stops), strict=True):
                 part.append(piece)
-        rows = [np.concatenate(part) for part in parts]
+        parts = [np.concatenate(part) for part in pieces]
         for name in networks:
             task_seed = derive_seed(seed, "classifier tests", name, "run", run)
-            tasks.append(Task(name, run, True, samples, label, rows[0], rows[1], rows[2], settings, task_seed))
+            tasks.append(Task(name, run, True, samples, label, parts[0], parts[1], parts[2], settings, task_seed))
     return tasks
 
 
@@ -229,7 +230,7 @@ def _shared(samples: Samples, executor: Executor | None) -> Iterator[Samples]:
         yield samples
         return
     with tempfile.TemporaryDirectory(prefix="classifier-tests-") as folder:
-        files = {}
+        files: dict[str, Any] = {}
         for name in ("observables", "voxels", "spectra", "low", "low_normed"):
             matrix = getattr(samples, name)
             if matrix is not None:
