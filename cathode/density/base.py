@@ -19,7 +19,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConditionalDensity", "NonFiniteError", "Tractable", "log_prob", "sample"]
+__all__ = ["ConditionalDensity", "NonFiniteError", "Tractable", "log_prob", "noise_shape", "sample"]
 
 
 class NonFiniteError(ArithmeticError):
@@ -71,6 +71,11 @@ class Tractable(Protocol):
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The noise of an event: the inverse of ``decode``."""
+
+
+def noise_shape(density: ConditionalDensity) -> tuple[int, ...]:
+    """Shape of the noise of one event; families may need more or fewer numbers than an event has."""
+    return tuple(density.noise(1, generator=torch.Generator()).shape[1:])
 
 
 def _device_and_dtype(density: nn.Module) -> tuple[torch.device, torch.dtype]:

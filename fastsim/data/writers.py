@@ -80,6 +80,8 @@ class ShowerWriter:
         self.path = Path(path)
         self.geometry = geometry
         self.condition_names = tuple(condition_names)
+        #: Attributes of the finished file: numbers and text, may be changed until it is closed.
+        self.attributes: dict[str, Any] = {}
         self._compression = compression
         self._piece_rows = piece_rows or max(1, _PIECE_BYTES // (4 * geometry.n_voxels))
         self._folder = self.path.with_name(f"{TEMPORARY}{self.path.name}.pieces")
@@ -141,6 +143,7 @@ class ShowerWriter:
             allocate(stream, self.geometry, self.condition_names, compression=self._compression)
             for path, _ in self._pieces:
                 append(stream, _read_piece(path, self.geometry, self.condition_names))
+            stream.attrs.update(self.attributes)
         self._closed = True
         shutil.rmtree(self._folder, ignore_errors=True)
 

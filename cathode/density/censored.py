@@ -1,0 +1,244 @@
+r"""Autoregressive density of amounts that are exactly zero below a threshold.
+
+Energies in the cells of a detector, or of any list with a noise cut, are zero or at least :math:`t`.  A smooth density
+must smear the zeros out and cut afterwards; here they are part of the distribution.  The conditional of an amount is
+a mixture of logistic distributions in :math:`y = \log(x / t)`, *censored* at both ends (Tobin 1958 for one component):
+
+.. math::
+    P(x = 0) &= w_0 + \sum_k w_k F_k(0), \\
+    p(x) &= \tfrac{1}{x} \sum_k w_k f_k(y), \qquad 0 < y < U, \\
+    P(x = R) &= w_R + \sum_k w_k (1 - F_k(U)), \qquad U = \log\max((R - t) / t, 1),
+
+with R the remainder of a known sum (:class:`~cathode.density.budgets.Budgets`): what would leave less than t takes all
+of it.  Weights :math:`w_0, w_R, w_k`, locations and scales come from a
+:class:`~cathode.density.networks.grouped_made.GroupedMade` of the earlier amounts, the context and the remainder, so the
+likelihood is exact, and samples have exact zeros, respect the threshold and add up to the known sums.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cathode.density.base import ConditionalDensity
+from cathode.density.budgets import Budgets
+from cathode.density.networks.grouped_made import GroupedMade
+from cathode.density.registry import buildable
+
+__all__ = ["CensoredAutoregressive"]
+
+_LOG_SCALE = (-7.0, 4.0)
+# Numbers that describe a known amount to the network: logarithm, whether it is positive, and something in between.
+_INPUTS = 3
+_EMBEDDING = 16
+
+
+@buildable("censored-autoregressive")
+class CensoredAutoregressive(ConditionalDensity):
+    """Conditional density of amounts ``(B, D)``, each 0 or at least ``threshold``.
+
+    Args:
+        features: D.
+        context_features: C.  Columns named in ``totals`` are sums in the units of the amounts; the others should have
+            about unit scale.
+        threshold: t, in the units of the amounts.  None: unbounded features of about unit scale, no zeros.
+        order: Order of generation, a permutation of the D features; default: as they are.
+        groups: Group of each feature *in the order of generation*, never falling; default: each its own.
+        blocks: Numbers of features, in the order of generation, that share a known sum; default: no known sums.
+        totals: Context column with the sum of each block.
+        components: K.
+        hidden: Width of the network.
+        layers: Its residual blocks.
+        bottleneck: Numbers per feature that the network hands to the head.
+        head: Width of the head, which is shared by all features.
+        context_width: Width of the small networks that bring the context to each layer.
+
+    Raises:
+        ValueError: An argument that does not fit the others.
+    """
+
+    loss_is_nll = True
+
+    def __init__(
+        self,
+        features: int,
+        context_features: int = 0,
+        *,
+        threshold: float | None = None,
+        order: list[int] | None = None,
+        groups: list[int] | None = None,
+        blocks: list[int] | None = None,
+        totals: list[int] | None = None,
+        components: int = 4,
+        hidden: int = 768,
+        layers: int = 2,
+        bottleneck: int = 16,
+        head: int = 64,
+        context_width: int = 64,
+    ) -> None:
+        super().__init__()
+        order = list(range(features)) if order is None else list(order)
+        groups = list(range(features)) if groups is None else list(groups)
+        if sorted(order) != list(range(features)) or len(groups) != features:
+            raise ValueError(f"order must be a permutation, and groups a list, of {features} features")
+        if threshold is not None and threshold <= 0:
+            raise ValueError(f"threshold is {threshold}; give a positive amount, or none")
+        if (blocks is None) != (totals is None) or (blocks is not None and len(blocks) != len(totals or [])):
+            raise ValueError("blocks and totals go together, one context column for each block")
+        if blocks is not None and threshold is None:
+            raise ValueError("known sums need a threshold")
+        self.event_shape = (features,)
+        self.context_features = context_features
+        self.threshold, self.components = threshold, components
+        self.budgets = Budgets(blocks, groups, threshold) if blocks is not None and threshold is not None else None
+        self.totals = list(totals or [])
+        self.rest = [c for c in range(context_features) if c not in self.totals]
+        self.atoms = (threshold is not None) + (blocks is not None)
+        width = len(self.rest) + 2 * len(self.totals)
+        self.network = GroupedMade(groups, _INPUTS, bottleneck, width, hidden, layers, context_width)
+        numbers = 3 * components + self.atoms
+        self.embedding = nn.Parameter(0.5 * torch.randn(features, _EMBEDDING))
+        self.mix = nn.Sequential(
+            nn.Linear(bottleneck + _EMBEDDING + (4 if blocks is not None else 0), head),
+            nn.SiLU(),
+            nn.Linear(head, numbers),
+        )
+        self.direct = nn.Parameter(0.02 * torch.randn(features, bottleneck, numbers))
+        start = torch.zeros(features, numbers)
+        low, high = (-0.5, 2.5) if threshold is not None else (-1.5, 1.5)
+        start[:, self.atoms + components : self.atoms + 2 * components] = torch.linspace(low, high, components)
+        start[:, self.atoms + 2 * components :] = -0.3
+        self.bias = nn.Parameter(start)
+        self.register_buffer("order", torch.tensor(order), persistent=False)
+        self.register_buffer("inverse_order", torch.tensor(order).argsort(), persistent=False)
+
+    # -- noise and context -----------------------------------------------------------------------------------
+
+    def noise(
+        self, count: int, *, mask: Tensor | None = None, generator: torch.Generator, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """``(count, 2 D)`` standard-normal numbers: for each feature one that picks a component and one within it."""
+        self._refuse(mask)
+        width = 2 * self.event_shape[0]
+        return torch.randn((count, width), generator=generator, device=generator.device, dtype=dtype)
+
+    def _context(self, context: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """What the network sees, and the known sums ``(B, blocks)``."""
+        if context is None or not self.totals or self.threshold is None:
+            return context, None
+        totals = context[:, self.totals].clamp_min(0.0)
+        positive = (totals >= 0.5 * self.threshold).to(totals)
+        scaled = 0.25 * torch.log(totals / self.threshold + 0.5) - 0.5
+        return torch.cat([context[:, self.rest], scaled, positive], 1), totals * positive
+
+    def _describe(self, x: Tensor) -> Tensor:
+        if self.threshold is None:
+            return torch.stack([x, torch.tanh(x), torch.tanh(0.3 * x)], -1)
+        relative = x / self.threshold
+        positive = (relative > 0).to(x)
+        return torch.stack(
+            [positive * torch.log(relative.clamp_min(1.0)) / 3.0, positive, 0.05 * relative.clamp_min(0.0).sqrt()], -1
+        )
+
+    def _mixture(self, q: Tensor, features: Tensor | None, members: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weights (atoms first), locations and log-scales."""
+        q = functional.silu(q)
+        known = [q, self.embedding[members].expand(len(q), -1, -1)]
+        raw = self.mix(torch.cat(known if features is None else [*known, features], -1))
+        raw = raw + torch.einsum("bvq,vqp->bvp", q, self.direct[members]) + self.bias[members]
+        weights = self.atoms + self.components
+        logits, location, log_scale = raw[..., :weights], raw[..., weights : -self.components], raw[..., -self.components :]
+        return torch.log_softmax(logits, -1), location, log_scale.clamp(*_LOG_SCALE)
+
+    # -- density ---------------------------------------------------------------------------------------------
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Log-density ``(B,)``: probability of the zeros and remainders times density of the other amounts, nats."""
+        x = x[:, self.order]
+        seen, totals = self._context(context)
+        remainder = features = None
+        if self.budgets is not None and totals is not None:
+            remainder = self.budgets.remainders(x)
+            features = self.budgets.features(remainder[:, self.budgets.start], totals[:, self.budgets.block])
+        q = self.network(self._describe(x), seen)
+        log_w, location, log_scale = self._mixture(q, features, slice(0, len(self.order)))
+        y = x if self.threshold is None else torch.log((x / self.threshold).clamp_min(1.0))
+        inverse = torch.exp(-log_scale)
+        u = (y.unsqueeze(-1) - location) * inverse
+        size = u.abs()
+        inside = torch.logsumexp(log_w[..., self.atoms :] - size - 2 * functional.softplus(-size) - log_scale, -1)
+        if self.threshold is None:
+            return inside.sum(-1)
+        zero = torch.logsumexp(
+            torch.cat([log_w[..., :1], log_w[..., self.atoms :] + functional.logsigmoid(-location * inverse)], -1), -1
+        )
+        value = torch.where(x > 0, inside - y - math.log(self.threshold), zero)
+        if remainder is None:
+            return value.sum(-1)
+        bound = torch.log(((remainder - self.threshold) / self.threshold).clamp_min(1.0))
+        beyond = functional.logsigmoid((location - bound.unsqueeze(-1)) * inverse)
+        whole = torch.logsumexp(torch.cat([log_w[..., 1:2], log_w[..., 2:] + beyond], -1), -1)
+        value = torch.where((x > 0) & (x >= remainder), whole, value)
+        settled = (remainder <= 0) | self.budgets.last  # type: ignore[union-attr]
+        return value.masked_fill(settled, 0.0).sum(-1)
+
+    def loss(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Negative log-density, nats; uses no randomness."""
+        self._refuse(mask)
+        return -self.log_prob(x, context)
+
+    def decode(self, noise: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
+        """Amounts ``(B, D)`` from noise ``(B, 2 D)``, group after group; exact zeros and sums."""
+        self._refuse(mask)
+        d = self.event_shape[0]
+        # Uniform numbers kept where float32 still tells them from 0 and 1.
+        uniform = (0.5 + 0.5 * torch.erf(noise * math.sqrt(0.5))).clamp(1e-6, 1.0 - 1e-6)
+        choice, place = uniform[:, :d], torch.logit(uniform[:, d:])
+        seen, totals = self._context(context)
+        stepper = self.network.stepper(seen, len(noise))
+        pieces: list[Tensor] = []
+        remainder: Tensor | None = None
+        for group, members in enumerate(self.network.members):
+            q = stepper.outputs(group)
+            features = None
+            if self.budgets is not None and totals is not None:
+                block = self.budgets.block_of[members.start]
+                total = totals[:, block]
+                if members.start == 0 or self.budgets.ends[members.start - 1]:
+                    remainder = total
+                assert remainder is not None
+                features = self.budgets.features(remainder, total).unsqueeze(1).expand(-1, q.shape[1], -1)
+            x = self._draw(self._mixture(q, features, members), choice[:, members], place[:, members])
+            if self.budgets is not None and remainder is not None:
+                x, remainder = self.budgets.spend(x, remainder, ends_block=self.budgets.ends[members.stop - 1])
+            stepper.push(self._describe(x))
+            pieces.append(x)
+        return torch.cat(pieces, 1)[:, self.inverse_order]
+
+    def _draw(self, mixture: tuple[Tensor, Tensor, Tensor], choice: Tensor, place: Tensor) -> Tensor:
+        """Amounts of a group before the known sums have their say; the whole remainder is infinite."""
+        log_w, location, log_scale = mixture
+        picked = (log_w.exp().cumsum(-1) < choice.unsqueeze(-1)).sum(-1, keepdim=True).clamp_max(log_w.shape[-1] - 1)
+        component = (picked - self.atoms).clamp_min(0)
+        y = location.gather(-1, component) + log_scale.gather(-1, component).exp() * place.unsqueeze(-1)
+        if self.threshold is None:
+            return y.squeeze(-1)
+        x = torch.where((picked == 0) | (y <= 0), 0.0, self.threshold * y.clamp(0.0, 40.0).exp())
+        if self.budgets is not None:
+            x = torch.where(picked == 1, torch.inf, x)
+        return x.squeeze(-1)
+
+    @staticmethod
+    def _refuse(mask: Tensor | None) -> None:
+        if mask is not None:
+            raise ValueError("a censored autoregressive density is a density of vectors; it takes no mask")

@@ -1,0 +1,137 @@
+"""The default stages: autoregressive densities with exact zeros, thresholds and sums."""
+
+from __future__ import annotations
+
+import torch
+
+from cathode.density.base import ConditionalDensity
+from cathode.density.bijections import Bijection, Columns, Compose, Identity, Log, Standardize
+from cathode.density.bijections.relative import Relative
+from cathode.density.censored import CensoredAutoregressive
+from cathode.density.parts import TotalThenParts
+from cathode.density.preprocessed import Preprocessed
+from cathode.density.sequence import CensoredSequence
+from cathode.density.symmetric import Symmetric
+from fastsim.generators.order import generation_order, rotation_blocks
+from fastsim.generators.settings import AutoregressiveEnergies, AutoregressiveShape
+from fastsim.geometry import Geometry
+
+__all__ = ["autoregressive_energies", "autoregressive_shape"]
+
+# Layers of equal layout from which on sharing one network pays.
+_SEQUENCE_LAYERS = 9
+
+
+def conditions(context: torch.Tensor, *, totals: int = 0) -> Bijection:
+    """Context as the networks see it: logarithm of the incident energy, other conditions standardised, sums in MeV.
+
+    A condition that never varies is left as a constant.
+
+    Args:
+        context: Training contexts ``(N, C)``; the last ``totals`` columns are sums.
+        totals: Number of sums.
+    """
+    columns = context.shape[1] - totals
+    varies = (context.amax(0) > context.amin(0)).tolist()
+    parts: list[Bijection] = [Compose([Log(1), Standardize(1)]) if varies[0] else Log(1)]
+    parts += [Standardize(1) if varies[c] else Identity(1) for c in range(1, columns)]
+    if totals:
+        parts.append(Identity(totals))
+    return Columns(parts).fit(context)
+
+
+def autoregressive_energies(
+    settings: AutoregressiveEnergies, layers: torch.Tensor, context: torch.Tensor, *, threshold: float
+) -> ConditionalDensity:
+    """Density of layer energies given the context, preprocessing fitted, network untrained.
+
+    Args:
+        settings: Of the stage.
+        layers: Training layer energies ``(N, L)`` [MeV].
+        context: Their context ``(N, C)``.
+        threshold: [MeV].
+    """
+    count, columns = layers.shape[1], context.shape[1]
+    total = layers.double().sum(1, keepdim=True).clamp_min(0.5 * threshold)
+    response = Compose([Relative(1, [0]), Log(1), Standardize(1)]).fit(total, context=context)
+    seen = conditions(context)
+    network = CensoredAutoregressive(
+        1, columns, components=settings.components, hidden=settings.hidden, layers=1, bottleneck=8
+    )
+    parts = CensoredAutoregressive(
+        count,
+        columns + 1,
+        threshold=threshold,
+        blocks=[count],
+        totals=[columns],
+        components=settings.components,
+        hidden=settings.hidden,
+        layers=settings.layers,
+    )
+    known = conditions(torch.cat([context, total.to(context)], 1), totals=1)
+    return TotalThenParts(
+        Preprocessed(response, network, seen), Preprocessed(Identity(count), parts, known), threshold
+    )
+
+
+def autoregressive_shape(
+    settings: AutoregressiveShape, geometry: Geometry, context: torch.Tensor, *, threshold: float
+) -> ConditionalDensity:
+    """Density of voxel energies given context and layer energies, preprocessing fitted, network untrained.
+
+    Args:
+        settings: Of the stage.
+        geometry: Layout of the voxels.
+        context: Training contexts with the layer energies, ``(N, C + L)``.
+        threshold: [MeV].
+
+    Raises:
+        UserError: A symmetry that the geometry does not have.
+    """
+    layers, columns = geometry.n_layers, context.shape[1] - geometry.n_layers
+    known = conditions(context, totals=layers)
+    sizes = [part.stop - part.start for part in geometry.slices]
+    order, groups = generation_order(geometry, group_size=settings.group_size)
+    density: ConditionalDensity
+    if _as_sequence(settings, geometry):
+        first = sizes[0]
+        density = CensoredSequence(
+            layers,
+            first,
+            columns + layers,
+            threshold=threshold,
+            window=settings.window,
+            order=order[:first],
+            groups=groups[:first],
+            components=settings.components,
+            hidden=settings.hidden,
+            layers=settings.layers,
+            bottleneck=settings.bottleneck,
+            head=settings.head,
+            memory=settings.memory,
+        )
+    else:
+        density = CensoredAutoregressive(
+            geometry.n_voxels,
+            columns + layers,
+            threshold=threshold,
+            order=order,
+            groups=groups,
+            blocks=sizes,
+            totals=list(range(columns, columns + layers)),
+            components=settings.components,
+            hidden=settings.hidden,
+            layers=settings.layers,
+            bottleneck=settings.bottleneck,
+            head=settings.head,
+        )
+    if settings.symmetry != "none":
+        turns, blocks = rotation_blocks(geometry)
+        density = Symmetric(density, turns, blocks, mirror=settings.symmetry == "rotations and mirror")
+    return Preprocessed(Identity(geometry.n_voxels), density, known)
+
+
+def _as_sequence(settings: AutoregressiveShape, geometry: Geometry) -> bool:
+    if settings.structure != "auto":
+        return settings.structure == "sequence"
+    return geometry.shape is not None and geometry.n_layers >= _SEQUENCE_LAYERS

@@ -1,0 +1,156 @@
+"""Settings of a shower generator: frozen dataclasses whose docstrings are the reference of the configuration file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
+from cathode.support.errors import UserError
+from cathode.training.config import FitConfig
+
+__all__ = [
+    "AutoregressiveEnergies",
+    "AutoregressiveShape",
+    "DataSettings",
+    "EnergySettings",
+    "GeneratorSettings",
+    "ShapeSettings",
+]
+
+# One file may be written without the brackets of a list.
+Files = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+
+
+def _require(where: str, good: bool, expected: str, got: Any) -> None:
+    if not good:
+        raise UserError(f"{where}: must be {expected}, got {got!r}")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What to learn from.
+
+    Args:
+        showers: Files, or ``sample:NAME`` for a shipped sample.
+        geometry: Name of a known geometry or ``FILE.xml:PARTICLE``; null: that of the sample.
+        threshold: Voxels below [MeV] are 0, in training and in what is generated.
+        rows: First row and the one after the last, of all files together; null: all.
+        validation: Fraction of the rows that is held out for the validation loss.
+        leave_out_energies: Incident energies [MeV] that are left out, to test interpolation.
+        stream: Read batches from the files while training, for data larger than memory.
+        memory: Bound on what streaming keeps in memory [MB].
+    """
+
+    showers: Files = ("sample:ds1-photons",)
+    geometry: str | None = None
+    threshold: float = 1.0
+    rows: tuple[int, int] | None = None
+    validation: float = 0.1
+    leave_out_energies: tuple[float, ...] = ()
+    stream: bool = False
+    memory: float = 2000.0
+
+    def __post_init__(self) -> None:
+        _require("data.showers", len(self.showers) > 0, "at least one file", list(self.showers))
+        _require("data.threshold", self.threshold > 0, "a positive energy in MeV", self.threshold)
+        _require("data.validation", 0 < self.validation < 1, "between 0 and 1", self.validation)
+        _require("data.memory", self.memory > 0, "positive", self.memory)
+        if self.rows is not None:
+            _require("data.rows", 0 <= self.rows[0] < self.rows[1], "first < stop", list(self.rows))
+
+
+@dataclass(frozen=True)
+class AutoregressiveEnergies:
+    """Layer energies: the response E_tot/E_inc as a mixture, then layer after layer with exact zeros and exact sum.
+
+    Args:
+        components: Mixture components of each conditional.
+        hidden: Width of the networks.
+        layers: Residual blocks of the network of the layers.
+    """
+
+    kind: Literal["autoregressive"] = "autoregressive"
+    components: int = 6
+    hidden: int = 256
+    layers: int = 2
+
+
+@dataclass(frozen=True)
+class AutoregressiveShape:
+    """Voxels one group after the other, with exact zeros, thresholds and layer energies.
+
+    Args:
+        structure: ``whole``: one network for all voxels; ``sequence``: one network shared by layers of equal layout,
+            each generated given the layers before; ``auto``: a sequence where more than 8 layers share a layout.
+        group_size: Voxels generated in one step; more is faster and leaves out what they know of each other.
+        components: Mixture components of each conditional.
+        hidden: Width of the network.
+        layers: Its residual blocks.
+        bottleneck: Numbers per voxel between network and head.
+        head: Width of the head.
+        window: Layers before that a layer of a sequence sees voxel by voxel.
+        memory: Width of what it is told about them.
+        symmetry: Whether showers look the same turned in alpha, and mirrored: training then uses all turns.
+    """
+
+    kind: Literal["autoregressive"] = "autoregressive"
+    structure: Literal["auto", "whole", "sequence"] = "auto"
+    group_size: int = 5
+    components: int = 4
+    hidden: int = 768
+    layers: int = 2
+    bottleneck: int = 16
+    head: int = 64
+    window: int = 2
+    memory: int = 128
+    symmetry: Literal["none", "rotations", "rotations and mirror"] = "none"
+
+
+@dataclass(frozen=True)
+class EnergySettings:
+    """The energy stage."""
+
+    model: AutoregressiveEnergies = field(default_factory=AutoregressiveEnergies)
+    training: FitConfig = field(
+        default_factory=lambda: FitConfig(
+            epochs=60, batch_size=512, learning_rate=2e-3, weight_decay=1e-3, warmup_epochs=1, validation_batch=4096
+        )
+    )
+
+
+@dataclass(frozen=True)
+class ShapeSettings:
+    """The shape stage."""
+
+    model: AutoregressiveShape = field(default_factory=AutoregressiveShape)
+    training: FitConfig = field(
+        default_factory=lambda: FitConfig(
+            epochs=40,
+            batch_size=256,
+            learning_rate=1e-3,
+            weight_decay=1e-2,
+            warmup_epochs=1,
+            gradient_clip=20.0,
+            ema_halflife_events=30_000.0,
+            validation_batch=1024,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class GeneratorSettings:
+    """Everything that decides what ``fastsim train`` makes.
+
+    Args:
+        data: What to learn from.
+        energy: The stage of the layer energies.
+        shape: The stage of the voxels.
+        seed: Of the split, the initial weights and the training.
+    """
+
+    data: DataSettings = field(default_factory=DataSettings)
+    energy: EnergySettings = field(default_factory=EnergySettings)
+    shape: ShapeSettings = field(default_factory=ShapeSettings)
+    seed: int = 1
