@@ -69,7 +69,9 @@ _CNN = Training(epochs=30, batch_size=256, learning_rate=1e-3, patience=6, annea
 _PUBLISHED = Training(epochs=50, batch_size=1000, learning_rate=2e-4, choose_by="accuracy")
 
 PROFILES: dict[str, Profile] = {
-    "quick": Profile("quick", 3, 0.2, (256, 256, 256), 0.5, replace(_STRICT, epochs=20, patience=4), False, _CNN),
+    "quick": Profile(
+        "quick", 3, 0.2, (256, 256, 256), 0.5, replace(_STRICT, epochs=20, learning_rate=1e-3, patience=4), False, _CNN
+    ),
     "standard": Profile("standard", 5, 0.2, (512, 512, 512), 0.5, _STRICT, True, _CNN),
     "published": Profile("published", 5, 0.2, (2048, 2048, 2048), 0.5, _PUBLISHED, True, _PUBLISHED),
 }
