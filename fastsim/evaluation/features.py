@@ -142,18 +142,19 @@ def log_voxels(
 def zero_level(reference: Showers, *, threshold: float | None = None) -> float:
     """Energy [MeV] that stands for an empty voxel in logarithms: a tenth of the smallest that a voxel can have.
 
-    The smallest is the threshold or, where that is unknown or lower, the 1 per mille quantile of the reference's voxels
-    with energy.  For dataset 1 this gives the published 0.1 MeV.
+    The smallest is that of the reference's first showers, or the threshold, if it is within 10 % of that; for dataset 1
+    this gives the published 0.1 MeV.  Without a threshold, 1 per mille of the voxels may be smaller.
 
     Raises:
         UserError: As :func:`voxel_threshold`.
     """
     cut = voxel_threshold(reference.geometry, "strict", threshold)
     some = reference.energies[:2000]
-    filled = some[(some >= cut) & (some > 0)]
-    smallest = float(np.quantile(filled, 1e-3)) if len(filled) else 1.0
-    # Within 10 % it is the threshold itself that the quantile has met.
-    return 0.1 * (cut if cut > 0 and smallest < 1.1 * cut else max(cut, smallest))
+    filled = some[(some >= np.float32(cut)) & (some > 0)]
+    if not len(filled):
+        return 0.1 * (cut or 1.0)
+    smallest = float(filled.min()) if cut > 0 else float(np.quantile(filled, 1e-3))
+    return 0.1 * (cut if smallest < 1.1 * cut else smallest)
 
 
 def centre_and_width(energy: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ __all__ = ["MultiPeakRate", "multi_peak_rates"]
 # Layers that a longitudinal profile needs before two maxima in it mean something.
 _LEAST_LAYERS = 8
 # Discs beside the best one that are looked at; those on its slope are passed over.
-_TRIES = 4
+_TRIES = 12
 _ROWS = 2000
 
 
