@@ -13,6 +13,7 @@ from cathode.support.errors import UserError
 from cathode.support.seeding import numpy_generator
 from fastsim.data import ShowerFile, Showers
 from fastsim.evaluation.energies import at_energy, check_spectra, energy_groups, is_discrete, matched_rows
+from fastsim.evaluation.leaderboard import check_public
 from fastsim.evaluation.procedure import dataset_of, voxel_threshold
 from fastsim.evaluation.settings import EvaluationSettings
 from fastsim.geometry import Geometry
@@ -89,6 +90,9 @@ def prepare(reference: Showers, generated: Showers, settings: EvaluationSettings
             f"dataset {settings.dataset} has another binning than {geometry.name!r} ({geometry.n_voxels} voxels): "
             "use its own with --binning, or leave --dataset out"
         )
+    if settings.dataset is not None:
+        # A refusal after an hour of training classifiers would come late.
+        check_public(reference, settings.dataset)
     threshold = voxel_threshold(geometry, settings.mode, settings.threshold)
     counts = {"reference_read": len(reference), "generated_read": len(generated)}
     if settings.match_energies:

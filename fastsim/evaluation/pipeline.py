@@ -24,17 +24,20 @@ from cathode.support.provenance import versions
 from cathode.support.seeding import derive_seed, numpy_generator
 from fastsim.data import Showers
 from fastsim.evaluation.classifiers import PROFILES, ClassifierResults, classifier_tests
+from fastsim.evaluation.closures import EnergyClosure, ParticleClosure, energy_regression, particle_identification
 from fastsim.evaluation.correlations import layer_correlations
 from fastsim.evaluation.distances import amplification_test
 from fastsim.evaluation.energies import check_spectra
 from fastsim.evaluation.features import high_level_features, log_voxels, zero_level
 from fastsim.evaluation.inputs import Pair, prepare
+from fastsim.evaluation.leaderboard import rank
 from fastsim.evaluation.profiles import mean_shower, profiles
 from fastsim.evaluation.response import example_showers, response
 from fastsim.evaluation.results import EvaluationResult, Floor
 from fastsim.evaluation.separation import mean_separations, separation_powers, wasserstein_distances
 from fastsim.evaluation.settings import EvaluationSettings
 from fastsim.evaluation.similarity import image_similarity
+from fastsim.evaluation.standing import table_columns
 from fastsim.evaluation.timing import Timing
 from fastsim.evaluation.topology import multi_peak_rates
 
@@ -54,6 +57,7 @@ def evaluate(
     name: str = "generator",
     sources: tuple[str, str] = ("", ""),
     training: Showers | None = None,
+    against: tuple[Showers, Showers] | None = None,
     timing: Timing | None = None,
     executor: Executor | None = None,
 ) -> EvaluationResult:
@@ -66,6 +70,7 @@ def evaluate(
         name: Of the generator.
         sources: Where the samples came from, for the record.
         training: Showers that the generator was trained on, for the amplification test.
+        against: Reference and generated showers of another particle, for the closure of particle identification.
         timing: Time per shower, for the record and the comparison with others.
         executor: Where classifiers are trained; None: in this process, one after the other.
 
@@ -112,10 +117,18 @@ def evaluate(
                 max_layers=6 if settings.quick else 12,
                 max_events=5_000 if settings.quick else 10_000,
             )
+        with steps.step("regression and identification"):
+            regression = _regression(pair, settings)
+            identified = () if against is None else _identification(pair, against, settings)
         with steps.step("classifiers"):
             classifiers = _classifiers(pair, settings, executor) if settings.classifiers else None
         with steps.step("two halves of the reference"):
             floor = _floor(pair, settings, executor) if settings.floor else None
+    means = {str(k): v for k, v in mean_separations(separations).items()}
+    ranking = None
+    if settings.dataset is not None:
+        columns = table_columns(classifiers, frechet, kernel, neighbourhood, means, timing)
+        ranking = rank(settings.dataset, columns, reference=pair.reference, mode=settings.mode, name=name)
     notes = [*pair.notes, *_remarks(pair, settings, floor)]
     return EvaluationResult(
         name=name,
@@ -129,9 +142,11 @@ def evaluate(
         kpd=kernel,
         prdc=neighbourhood,
         separations=separations,
-        mean_separations={str(k): v for k, v in mean_separations(separations).items()},
+        mean_separations=means,
         wasserstein=distances,
         response=closure,
+        regression=regression,
+        identification=identified,
         floor=floor,
         correlations=correlations,
         similarity=similarity,
@@ -139,6 +154,7 @@ def evaluate(
         support=support,
         amplification=amplified,
         timing=timing,
+        ranking=ranking,
         mean=mean,
         profiles=profiled,
         examples=examples,
@@ -212,6 +228,31 @@ def _amplification(pair: Pair, training: Showers) -> dict[str, Amplification]:
         )
     check_spectra(pair.reference.incident_energy, training.incident_energy)
     return amplification_test(pair.reference, training, pair.generated, threshold=pair.threshold)
+
+
+def _regression(pair: Pair, settings: EvaluationSettings) -> tuple[EnergyClosure, ...]:
+    try:
+        return energy_regression(
+            pair.all_reference,
+            pair.all_generated,
+            seed=derive_seed(settings.seed, "regression"),
+            threshold=pair.threshold,
+        )
+    except UserError as error:
+        logger.warning("no energy regression: %s", error)
+        return ()
+
+
+def _identification(
+    pair: Pair, against: tuple[Showers, Showers], settings: EvaluationSettings
+) -> tuple[ParticleClosure, ...]:
+    return particle_identification(
+        (pair.all_reference, against[0].cut(pair.threshold)),
+        (pair.all_generated, against[1].cut(pair.threshold)),
+        particles=("this particle", "the other"),
+        seed=derive_seed(settings.seed, "identification"),
+        threshold=pair.threshold,
+    )
 
 
 def _classifiers(pair: Pair, settings: EvaluationSettings, executor: Executor | None) -> ClassifierResults:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastsim.data import Showers
 from fastsim.geometry import Geometry
+from fastsim.geometry.layers import PolarLayer
 
 __all__ = ["MeanShower", "Profile", "Rings", "mean_shower", "profiles", "radius_against_depth", "rings"]
 
@@ -98,7 +99,7 @@ def profiles(reference: Showers, generated: Showers) -> tuple[Profile, ...]:
             name="longitudinal",
             label="energy / incident energy",
             axis="layer",
-            edges=np.arange(n + 1) - 0.5,
+            edges=np.arange(n + 1, dtype=np.float64) - 0.5,
             ticks=tuple(str(i) for i in geometry.layer_ids) if n <= 24 else (),
         )
     ]
@@ -119,7 +120,7 @@ def profiles(reference: Showers, generated: Showers) -> tuple[Profile, ...]:
     if geometry.kind == "polar" and n <= 24:
         for index, part in enumerate(geometry.slices):
             layer = geometry.layers[index]
-            if layer.n_fast < 2:
+            if not isinstance(layer, PolarLayer) or layer.n_fast < 2:
                 continue
             weights = np.zeros((geometry.n_voxels, layer.n_fast))
             position = np.arange(part.start, part.stop)
@@ -184,9 +185,10 @@ def rings(geometry: Geometry) -> Rings:
         edges = np.linspace(0.0, float(radius.max()) * (1 + 1e-9) + 1e-9, min(_RINGS, geometry.n_voxels) + 1)
         index = np.searchsorted(edges, radius, side="right") - 1
         return Rings(edges, np.eye(len(edges) - 1)[index])
-    edges = np.unique(np.concatenate([np.asarray(layer.fast_edges) for layer in geometry.layers]))
+    layers = [layer for layer in geometry.layers if isinstance(layer, PolarLayer)]
+    edges = np.unique(np.concatenate([layer.fast_edges for layer in layers]))
     share = np.zeros((geometry.n_voxels, len(edges) - 1))
-    for layer, part in zip(geometry.layers, geometry.slices, strict=True):
+    for layer, part in zip(layers, geometry.slices, strict=True):
         inner, outer = layer.fast_edges[:-1, None], layer.fast_edges[1:, None]
         overlap = np.minimum(outer, edges[1:]) ** 2 - np.maximum(inner, edges[:-1]) ** 2
         overlap[(edges[1:] <= inner) | (edges[:-1] >= outer)] = 0.0
@@ -206,7 +208,7 @@ def _profile(
     ticks: tuple[str, ...] = (),
 ) -> Profile:
     """Means over showers of ``fractions @ weights``, ``weights (V, n)``."""
-    values = []
+    values: list[Array] = []
     for showers in (reference, generated):
         total, squares = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
         for fractions in _fractions(showers):
@@ -215,7 +217,8 @@ def _profile(
             squares += (projected**2).sum(axis=0)
         mean = total / len(showers)
         values += [mean, np.sqrt(np.maximum(squares / len(showers) - mean**2, 0.0) / len(showers))]
-    return Profile(name, label, axis, np.asarray(edges, dtype=np.float64), *values, ticks=ticks)
+    first, first_error, second, second_error = values
+    return Profile(name, label, axis, edges, first, first_error, second, second_error, ticks)
 
 
 def _means(showers: Showers) -> tuple[Array, Array]:

@@ -18,7 +18,9 @@ from cathode.comparison.estimate import Estimate
 from cathode.comparison.prdc import PRDC
 from cathode.comparison.support import SupportSize
 from fastsim.evaluation.classifiers.results import ClassifierResults, SeparatingFeature
+from fastsim.evaluation.closures import EnergyClosure, ParticleClosure
 from fastsim.evaluation.correlations import LayerCorrelations
+from fastsim.evaluation.leaderboard import Ranking
 from fastsim.evaluation.profiles import MeanShower, Profile
 from fastsim.evaluation.response import ExampleShower, Response, Spread
 from fastsim.evaluation.separation import SeparationPower
@@ -94,6 +96,8 @@ class EvaluationResult:
         mean_separations: Mean over layers of each kind, as published tables quote it.
         wasserstein: Distances of every observable in standard deviations of the reference.
         response: Closure of total and layer energies per incident energy.
+        regression: Energy reconstructed from the showers, trained on either sample; empty if too few showers.
+        identification: Particle identification, trained on either sample; empty without another particle.
         floor: None if the reference is too small or it was not asked for.
         correlations: Correlation matrices of the layer energies.
         similarity: Structural similarity of every layer's pictures; empty for detectors of cells.
@@ -101,6 +105,7 @@ class EvaluationResult:
         support: Birthday-paradox size of the support, None if too few showers.
         amplification: Quantile errors per observable; empty without the training sample.
         timing: None if no time per shower is known.
+        ranking: Rank among the published submissions; None without a public dataset.
         mean, profiles, examples: For the pictures.
         seconds: Wall time of each step of the evaluation.
         versions: Of Python and libraries.
@@ -121,6 +126,8 @@ class EvaluationResult:
     mean_separations: dict[str, Estimate]
     wasserstein: dict[str, Estimate]
     response: tuple[Response, ...]
+    regression: tuple[EnergyClosure, ...]
+    identification: tuple[ParticleClosure, ...]
     floor: Floor | None
     correlations: LayerCorrelations
     similarity: tuple[LayerSimilarity, ...]
@@ -128,6 +135,7 @@ class EvaluationResult:
     support: SupportSize | None
     amplification: dict[str, Amplification]
     timing: Timing | None
+    ranking: Ranking | None
     mean: MeanShower
     profiles: tuple[Profile, ...]
     examples: tuple[tuple[ExampleShower, ExampleShower], ...]
@@ -163,6 +171,8 @@ class EvaluationResult:
             "separation_mean": self.mean_separations,
             "wasserstein": self.wasserstein,
             "closure": [_closure(r) for r in self.response],
+            "regression": {c.trained_on: c.points for c in self.regression},
+            "particle_id": {c.trained_on: c for c in self.identification},
             "separating": _separating(self.classifiers),
             "correlations": {
                 "method": self.correlations.method,
@@ -173,6 +183,7 @@ class EvaluationResult:
             "multi_peak": [{**plain(m), "pull": m.pull} for m in self.multi_peak],
             "birthday": self.support,
             "amplification": self.amplification,
+            "ranking": self.ranking,
             "floor": None if self.floor is None else _floor(self.floor),
             "timing": {
                 "milliseconds_per_shower": {} if timing is None else timing.milliseconds,

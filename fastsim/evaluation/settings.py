@@ -56,5 +56,7 @@ class EvaluationSettings:
             math.isfinite(self.leave_out_energy) and self.leave_out_energy > 0
         ):
             raise UserError(f"leave-out-energy must be a positive energy in MeV, got {self.leave_out_energy!r}")
+        if self.leave_out_energy is not None and self.dataset is not None:
+            raise UserError("showers of a single energy cannot be ranked: use either leave-out-energy or dataset")
         if self.max_showers is not None and self.max_showers < 100:
             raise UserError(f"max-showers must be at least 100, got {self.max_showers}")

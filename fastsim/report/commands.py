@@ -47,6 +47,8 @@ class Evaluate:
     """Voxels below this energy in MeV count as zero; default: that of the public dataset with this binning."""
     training: str | None = None
     """Showers that the generator was trained on, for the amplification test."""
+    against: tuple[str, str] | None = None
+    """Reference and generated showers of another particle: does particle identification come out the same?"""
     timing: str = "auto"
     """Times per shower: results of fastsim latency, or auto for what fastsim generate noted in the file."""
     classifiers: bool = True
@@ -78,6 +80,7 @@ def run_evaluate(command: Evaluate) -> None:
     from fastsim.evaluation.timing import read_timing
     from fastsim.geometry import geometry
     from fastsim.report.folder import check_folder
+    from fastsim.report.verdict import summary_lines
     from fastsim.report.write import write_evaluation
 
     settings = EvaluationSettings(
@@ -101,6 +104,9 @@ def run_evaluate(command: Evaluate) -> None:
     timing = read_timing(command.timing, command.generated)
     reference, generated = read_pair(command.reference, command.generated, layout, settings)
     training = None if command.training is None else read_showers(command.training, layout)
+    against = None
+    if command.against is not None:
+        against = read_showers(command.against[0], layout), read_showers(command.against[1], layout)
     workers = command.workers or len(os.sched_getaffinity(0))
     with open_executor("local" if workers > 1 and command.classifiers else "serial", workers=workers) as executor:
         result = evaluate(
@@ -110,7 +116,10 @@ def run_evaluate(command: Evaluate) -> None:
             name=command.name or stem,
             sources=(command.reference, command.generated),
             training=training,
+            against=against,
             timing=timing,
             executor=executor if workers > 1 else None,
         )
     write_evaluation(result, output, overwrite=command.overwrite)
+    print("\n".join(summary_lines(result)))
+    print(f"report: {output / 'report.html'}")

@@ -68,6 +68,8 @@ def separating_figure(results: ClassifierResults | None) -> Figure:
 
 
 def _bars(axes: Axes, features: Sequence[SeparatingFeature], threshold: float) -> None:
+    from matplotlib.ticker import NullLocator
+
     if not features:
         nothing(axes, "none")
         return
@@ -83,13 +85,7 @@ def _bars(axes: Axes, features: Sequence[SeparatingFeature], threshold: float) -
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(places, labels=[f.name for f in features], fontsize=8.5)
     axes.tick_params(axis="y", which="both", length=0)
-    axes.yaxis.set_minor_locator(_no_ticks())
+    axes.yaxis.set_minor_locator(NullLocator())
     reach = 1.15 * max(float((np.abs(values) + errors).max()), float((threshold * errors).max()))
     axes.set_xlim(-reach, reach)
     axes.set_xlabel("generator gives too much  ←  AUC − 0.5  →  too little", loc="center", fontsize=9.5)
-
-
-def _no_ticks() -> object:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()

@@ -11,6 +11,7 @@ from cathode.page.drawing import nothing
 from cathode.page.style import new_figure, styled
 from fastsim.evaluation.profiles import MeanShower, radius_against_depth
 from fastsim.geometry import Geometry
+from fastsim.geometry.layers import CartesianLayer, CellLayer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,15 +128,15 @@ def _draw_layer(
     axes.set_facecolor("#EDEEF0")
     norm, shown = _norm(*limits), np.where(values > 0, values, np.nan)
     described = geometry.layers[layer]
-    if geometry.kind == "cells":
+    if isinstance(described, CellLayer):
         x, y = geometry.x[geometry.slices[layer]], geometry.y[geometry.slices[layer]]
         return axes.scatter(x, y, c=shown, s=max(2.0, 3000.0 / len(x)), norm=norm, cmap=colours, linewidths=0)
     grid = shown.reshape(described.n_slow, described.n_fast)
-    if geometry.kind == "cartesian":
+    if isinstance(described, CartesianLayer):
         if described.fast == "y":
             return axes.pcolormesh(described.slow_edges, described.fast_edges, grid.T, norm=norm, cmap=colours)
         return axes.pcolormesh(described.fast_edges, described.slow_edges, grid, norm=norm, cmap=colours)
-    edges = np.asarray(described.fast_edges, dtype=float)
+    edges = described.fast_edges
     radius = np.arange(len(edges), dtype=float) if _uneven(edges) else edges
     # Whole rings and wide sectors are drawn in steps fine enough to look round.
     steps = max(1, round(72 / described.n_slow))
