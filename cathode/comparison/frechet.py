@@ -52,7 +52,7 @@ def fpd(
         protocol: ``strict`` or ``jetnet``; see the module.
         seed: Of groups or draws.
         groups: Groups of the jackknife (``strict``).
-        min_samples: Smallest drawn sample (``jetnet``; the library's default is 20,000, the CaloChallenge's 10,000).
+        min_samples: Smallest drawn sample (``jetnet``; the library's default is 20,000).
         max_samples: Largest drawn sample (``jetnet``).
         draws: Samples per size (``jetnet``).
         points: Number of sizes (``jetnet``).

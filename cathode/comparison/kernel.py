@@ -46,7 +46,7 @@ def kpd(
         groups: Groups of the jackknife (``strict``).
         max_events: Events used of each sample, as time grows with their square (``strict``).
         batches: Number of batches (``jetnet``).
-        batch_size: Events per batch (``jetnet``; the library's default is 5,000, the CaloChallenge's 10,000).
+        batch_size: Events per batch (``jetnet``; the library's default is 5,000).
 
     Raises:
         UserError: Unusable samples, too few events for the groups, or an unknown protocol.

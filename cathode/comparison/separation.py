@@ -45,7 +45,7 @@ def separation(first: ArrayLike, second: ArrayLike) -> Estimate:
 
 
 def grouped_separation(first: ArrayLike, second: ArrayLike) -> Estimate:
-    """Separation power of two histograms whose entries come in correlated bunches, as the voxels of a shower do.
+    """Separation power of two histograms whose entries come in correlated bunches, as the parts of one event do.
 
     ``expected`` is ``1/2 sum (V_p + V_q) / (p + q)`` with the variances ``V`` of the fractions, which the scatter of
     the groups gives; the error propagates that scatter, and adds the spread that is left for one distribution.

@@ -14,6 +14,7 @@ from cathode.comparison.kernel import kpd
 from cathode.comparison.prdc import PRDC, prdc
 from cathode.comparison.support import SupportSize, support_size
 from cathode.support.errors import UserError
+from cathode.support.seeding import numpy_generator
 from fastsim.evaluation.energies import energy_groups
 from fastsim.evaluation.features import high_level_features, log_voxels, zero_level
 from fastsim.evaluation.observables import observables
@@ -59,7 +60,8 @@ def precision_recall(
         UserError: As :func:`log_voxels`, or too few showers.
     """
     zero = zero_level(reference, threshold=threshold)
-    first, second = (log_voxels(s, mode, threshold=threshold, zero=zero) for s in (reference, generated))
+    samples = [s[_some(len(s), max_events, seed, k)] for k, s in enumerate((reference, generated))]
+    first, second = (log_voxels(s, mode, threshold=threshold, zero=zero) for s in samples)
     return prdc(first, second, closed=mode == "strict", max_events=max_events, seed=seed)
 
 
@@ -79,7 +81,7 @@ def support(
         UserError: As :func:`log_voxels`, or too few showers.
     """
     zero = zero_level(reference, threshold=threshold)
-    samples = [s[:max_events] for s in (reference, generated)]
+    samples = [s[_some(len(s), max_events, seed, k)] for k, s in enumerate((reference, generated))]
     first, second = (log_voxels(s, threshold=threshold, zero=zero) for s in samples)
     groups = energy_groups(samples[0].incident_energy, bins=16)
     strata = [np.full(len(s), -1 - k, dtype=np.int64) for k, s in enumerate(samples)]
@@ -118,3 +120,8 @@ def amplification_test(
     if not known:
         raise UserError(f"none of the observables {', '.join(names)} exists: choose from {', '.join(values[0])}")
     return {name: amplification(*(v[name].values for v in values), quantiles=quantiles) for name in known}
+
+
+def _some(events: int, most: int | None, seed: int, side: int) -> np.ndarray:
+    """At most so many rows, before logarithms of all voxels fill the memory."""
+    return np.sort(numpy_generator(seed, "distances", side).permutation(events)[:most])

@@ -2,8 +2,9 @@
 
 The library is no dependency.  To redo the numbers (jetnet 0.2.5, numpy 2.4, scipy 1.17 gave them)::
 
-    python -m venv reference && reference/bin/pip install torch numba scipy pandas h5py tqdm requests awkward
-    reference/bin/pip install --no-deps jetnet energyflow
+    python -m venv reference
+    reference/bin/pip install . awkward matplotlib numba requests     # this package brings torch, scipy, pandas, ...
+    reference/bin/pip install --no-deps jetnet energyflow wasserstein
     reference/bin/python make_jetnet.py > jetnet.json
 
 ``coffea``, which the library imports for its data sets only, is replaced by a dummy.
