@@ -1,0 +1,1 @@
+"""How good are generated showers?  Observables, two-sample metrics, classifiers, the leaderboard."""
