@@ -8,6 +8,7 @@ from __future__ import annotations
 from cathode.density.analytic import GaussianMixture, GaussianMixtureDenoiser, GaussianMixtureVelocity, LinearGaussian
 from cathode.density.autoregressive import AutoregressiveMixture
 from cathode.density.base import ConditionalDensity, NonFiniteError, Tractable, log_prob, sample
+from cathode.density.canonical import Canonical
 from cathode.density.copula import StandardNormal, censored_copula, fit_copula
 from cathode.density.dequantised import Dequantised
 from cathode.density.diffusion import EDM, stochastic_sample
@@ -24,6 +25,7 @@ __all__ = [
     "MAF",
     "AutoregressiveMixture",
     "AutoregressiveSpline",
+    "Canonical",
     "ConditionalDensity",
     "CouplingSpline",
     "Dequantised",
