@@ -40,6 +40,8 @@ Edges = Literal["auto", "free", "scaled", "fixed"]
 
 # Widths of the priors on the corrections, in their own units.
 _PRIORS = {"t_max_shift": 0.7, "t_max_slope": 0.15, "alpha_scale": 0.2, "conversion_scale": 0.15}
+# Of the logarithm of a layer's thickness: the last layers hold so little that they cannot tell it from α.
+_THICKNESS_PRIOR = 0.3
 # Of the logarithms of core_scale and tail_scale, and of core_weight.
 _RADIAL_PRIORS = (0.5, 0.5, 1.0)
 # Relative accuracy that is asked of layer energies, and an absolute one in units of the incident energy.
@@ -108,14 +110,16 @@ def calibrate(
     kind = check_particle(particle or showers.geometry.particle or "")
     if edges == "auto":
         edges = "free" if 1 < calorimeter.n_layers <= 8 else "scaled" if calorimeter.n_layers > 1 else "fixed"
-    fit = _Fit(showers[:most], kind, seed, threshold)
+    fit = _Fit(showers[:most], calorimeter, kind, seed, threshold)
     before = fit.deviations(calorimeter)
     for index in range(rounds):
         calorimeter = fit.longitudinal(calorimeter, edges)
+        calorimeter = fit.sampling(calorimeter)
         calorimeter = fit.fluctuations(calorimeter)
         calorimeter = fit.radial(calorimeter)
         calorimeter = fit.spots(calorimeter)
         calorimeter = fit.response(calorimeter)
+        calorimeter = fit.sampling(calorimeter)
         logger.info("calibration round %d: %s", index + 1, fit.deviations(calorimeter))
     return Calibration(calorimeter, before, fit.deviations(calorimeter), len(fit.showers))
 
@@ -123,8 +127,9 @@ def calibrate(
 class _Fit:
     """The showers to fit to, and one step for each group of parameters."""
 
-    def __init__(self, showers: Showers, particle: Particle, seed: int, threshold: float) -> None:
+    def __init__(self, showers: Showers, start: Calorimeter, particle: Particle, seed: int, threshold: float) -> None:
         self.showers = showers
+        self.thickness = np.diff(start.layer_edges)
         self.particle = particle
         self.seed = seed
         self.threshold = threshold
@@ -171,12 +176,12 @@ class _Fit:
         counts = np.bincount(self.bins)[:, None]
         error = np.hypot(self.data.layer_width / np.sqrt(counts), _RELATIVE * self.data.layer_mean) + _ABSOLUTE
         names = [name for name in _PRIORS if name != "conversion_scale" or self.particle == "photon"]
-        widths = np.diff(calorimeter.layer_edges)
+        extra = {"free": len(self.thickness), "scaled": 1}.get(edges, 0)
 
         def build(values: Array) -> Calorimeter:
             tuning = replace(calorimeter.tuning, **dict(zip(names, values.tolist(), strict=False)))
             rest = np.exp(values[len(names) :])
-            scaled = widths * (rest if edges != "fixed" else 1.0)
+            scaled = self.thickness * (rest if extra else 1.0)
             depths = calorimeter.layer_edges[0] + np.concatenate([[0.0], np.cumsum(scaled)])
             return replace(calorimeter, tuning=tuning, layer_edges=tuple(depths.tolist()))
 
@@ -185,13 +190,12 @@ class _Fit:
 
         def residuals(values: Array) -> Array:
             difference = (factor * expected(build(values)) - self.data.layer_mean) / error
-            # Boundaries are known roughly, to a factor of e^±1.
             return np.concatenate(
-                [difference.ravel(), (values[: len(names)] - neutral) / prior, values[len(names) :] / 1.0]
+                [difference.ravel(), (values[: len(names)] - neutral) / prior, values[len(names) :] / _THICKNESS_PRIOR]
             )
 
-        extra = {"free": len(widths), "scaled": 1}.get(edges, 0)
-        first = np.concatenate([[getattr(calorimeter.tuning, name) for name in names], np.zeros(extra)])
+        logarithm = np.log(np.diff(calorimeter.layer_edges) / self.thickness)
+        first = np.concatenate([[getattr(calorimeter.tuning, name) for name in names], logarithm[:extra]])
         bounds = np.array(
             [[0.3, 3.0] if name.endswith("scale") else [-3.0, 3.0] for name in names] + [[-2.0, 2.0]] * extra
         )
@@ -199,16 +203,7 @@ class _Fit:
         return build(result.x)
 
     def fluctuations(self, calorimeter: Calorimeter) -> Calorimeter:
-        """Widths: sampling fluctuation from the total, longitudinal fluctuations from the layers."""
-        if calorimeter.sampling_fluctuation:
-            simulated = self.simulated(calorimeter)
-            ratio = np.median(self.data.total_width / np.maximum(simulated.total_width, 1e-9))
-            c = calorimeter.sampling_fluctuation * float(np.clip(ratio, 0.3, 3.0))
-            # The number of spots is defined relative to c; it stays.
-            scale = calorimeter.tuning.spot_scale * c / calorimeter.sampling_fluctuation
-            calorimeter = replace(
-                calorimeter, sampling_fluctuation=c, tuning=replace(calorimeter.tuning, spot_scale=scale)
-            )
+        """Widths of the layers: longitudinal fluctuations."""
         if calorimeter.n_layers == 1:
             return calorimeter
 
@@ -217,6 +212,16 @@ class _Fit:
             return _rms(_log_ratio(simulated.layer_width, self.data.layer_width)[self.heavy])
 
         return _search(calorimeter, "fluctuation_scale", cost)
+
+    def sampling(self, calorimeter: Calorimeter) -> Calorimeter:
+        """Width of the total: sampling fluctuation."""
+        if not calorimeter.sampling_fluctuation:
+            return calorimeter
+        ratio = np.median(self.data.total_width / np.maximum(self.simulated(calorimeter).total_width, 1e-9))
+        c = calorimeter.sampling_fluctuation * float(np.clip(ratio, 0.3, 3.0))
+        # The number of spots is defined relative to c; it stays.
+        scale = calorimeter.tuning.spot_scale * c / calorimeter.sampling_fluctuation
+        return replace(calorimeter, sampling_fluctuation=c, tuning=replace(calorimeter.tuning, spot_scale=scale))
 
     def radial(self, calorimeter: Calorimeter) -> Calorimeter:
         """Radial fractions: radii of core and tail, weight of the core."""

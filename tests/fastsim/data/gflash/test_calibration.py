@@ -23,7 +23,7 @@ def closure():
         response=(0.9,) * 5,
         tuning=Tuning(fluctuation_scale=0.8, core_scale=1.5, tail_scale=0.8, spot_scale=1.2),
     )
-    energy = np.repeat([500.0, 2000.0, 8000.0], 300)
+    energy = np.repeat([500.0, 2000.0, 8000.0], 240)
     data = simulate(PHOTONS, energy, seed=21, material=truth, threshold=1.0)
     return data, truth, calibrate(data, seed=22, threshold=1.0, rounds=2)
 
@@ -31,10 +31,11 @@ def closure():
 def test_calibration_comes_close_in_every_respect(closure):
     _, _, result = closure
     assert result.after.layer_mean < min(0.01, result.before.layer_mean / 3)
-    assert result.after.total_width < min(0.05, result.before.total_width)
+    # The ratio of two widths of 240 showers each has an error of 6.5 %.
+    assert result.after.total_width < min(0.13, result.before.total_width / 2)
     assert result.after.radial < min(0.02, result.before.radial / 2)
     assert result.after.occupancy < 0.05
-    assert result.showers == 900
+    assert result.showers == 720
 
 
 def test_calibration_finds_the_constants(closure):
