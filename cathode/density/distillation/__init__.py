@@ -13,7 +13,14 @@ from cathode.density.distillation.build import STUDENTS, student_of
 from cathode.density.distillation.consistency import ConsistencyModel
 from cathode.density.distillation.mean_flow import MeanFlow
 from cathode.density.distillation.probability import InverseAutoregressive, inverse_student_of
-from cathode.density.distillation.steps import StepQuality, at_steps, quality_against_steps
+from cathode.density.distillation.steps import (
+    StepQuality,
+    at_steps,
+    evaluations,
+    has_steps,
+    measure_quality,
+    quality_against_steps,
+)
 from cathode.density.distillation.student import Student, widened
 
 __all__ = [
@@ -26,7 +33,10 @@ __all__ = [
     "Student",
     "TeacherFlow",
     "at_steps",
+    "evaluations",
+    "has_steps",
     "inverse_student_of",
+    "measure_quality",
     "quality_against_steps",
     "student_of",
     "widened",

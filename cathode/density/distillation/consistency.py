@@ -7,13 +7,18 @@ end) = y`` is built in (Song et al., arXiv 2303.01469, eqs. 5 and 7).  The neigh
 teacher's field (consistency distillation, its Algorithm 2) or, without a teacher, from the straight path of the pair
 (consistency training, its Algorithm 3).
 
-From the improved techniques (Song and Dhariwal, arXiv 2310.14189) come: no moving average in the second term, which
-is the same network held fixed (Sec. 3.2), the pseudo-Huber distance with ``c = 0.00054 sqrt(d)`` (Sec. 3.3),
-log-normal noise levels in training (Sec. 3.5), and the number of steps that doubles from 10 to 1280 (Sec. 3.4).
-Deviations: the coordinates are those of :mod:`cathode.density.distillation.angles`, ``f = cos(end - phi) y + sin(end
-- phi) G`` (Lu and Song, arXiv 2410.11081, eq. 3), which a zero ``G`` solves for Gaussian data and where ``G`` may
-start as the teacher's network; the steps are equal in the angle, which makes their weights equal too; and the angle
-itself is drawn continuously instead of from the grid.
+From the improved techniques (Song and Dhariwal, arXiv 2310.14189) come: no moving average in the second term, which is
+the same network held fixed (Sec. 3.2), the pseudo-Huber distance with a constant that grows as ``sqrt(d)`` (Sec. 3.3),
+log-normal noise levels in training (Sec. 3.5), and the number of steps that doubles during training (Sec. 3.4).
+
+Deviations.  The coordinates are those of :mod:`cathode.density.distillation.angles`, ``f = cos(end - phi) y + sin(end -
+phi) G`` (Lu and Song, arXiv 2410.11081, eq. 3), which a zero ``G`` solves for Gaussian data and where ``G`` may start
+as the teacher's network; the steps are equal in the angle, which makes their weights equal too; the angle itself is
+drawn continuously instead of from the grid.  The paper's numbers are for images and hundreds of thousands of steps of
+training. In trainings of a minute its finest 1280 steps are not reached by the information that must travel from the
+end of the path to its start, and its noise levels (here: -0.4 and 2.0) leave few points for that start.  On a mixture
+in 2 dimensions, 60 epochs of 8192 events, the sliced Wasserstein distance to the truth in one step is 0.154 with its
+noise levels and constant (0.00054), 0.139 with the constant 0.03 and 0.093 with the defaults, all with 8 to 64 steps.
 """
 
 from __future__ import annotations
@@ -51,8 +56,7 @@ class ConsistencyModel(Student):
         finest: Steps at its end.
         ramp_events: Events over which the number of steps doubles from ``coarsest`` to ``finest``, in equal parts.
         huber: The constant c of the pseudo-Huber distance over ``sqrt(d)``, d the entries of the event.
-        log_level_mean: Mean of the log of noise over data at the trained points, in units of ``sigma_data`` (the
-            paper's -1.1 at its ``sigma_data = 0.5``).
+        log_level_mean: Mean of the logarithm of noise over ``sigma_data`` at the trained points.
         log_level_std: Its standard deviation.
 
     Raises:
@@ -69,12 +73,12 @@ class ConsistencyModel(Student):
         network: nn.Module,
         angles: Angles | None = None,
         steps: int = 1,
-        coarsest: int = 10,
-        finest: int = 1280,
+        coarsest: int = 8,
+        finest: int = 64,
         ramp_events: int = 1_000_000,
-        huber: float = 0.00054,
-        log_level_mean: float = -0.4,
-        log_level_std: float = 2.0,
+        huber: float = 0.03,
+        log_level_mean: float = 0.0,
+        log_level_std: float = 1.2,
     ) -> None:
         super().__init__()
         self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)

@@ -4,15 +4,14 @@ Along a solution ``dy/dphi = F`` the average velocity from ``phi`` to ``psi`` is
 (psi - phi)``; with it, any number of jumps ``y(psi) = y(phi) + (psi - phi) u`` decodes.  Two objectives lead to it:
 
 * ``"identity"``: differentiating its definition along the path gives ``u = F + (psi - phi) du/dphi`` with the total
-  derivative ``du/dphi = dF-directional + partial`` (Geng et al., arXiv 2505.13447, eq. 6, there with the later time
-  as the first and the sign that goes with it).  The right-hand side, from one Jacobian-vector product, is held fixed,
-  and the squared error is weighted adaptively by ``1 / (error + c)^p`` (its eq. 22).  ``F`` is the teacher's field
-  or, without a teacher, the slope of the pair's straight path.
+  derivative along the path, ``du/dphi = (du/dy) F + (partial of u)`` (Geng et al., arXiv 2505.13447, eq. 6).  The
+  right-hand side, from one Jacobian-vector product, is held fixed; the squared error is weighted adaptively by ``1 /
+  (error + c)^p`` (its eq. 22) in training mode.  ``F`` is the teacher's field or, without a teacher, the slope of the
+  pair's straight path.
 * ``"trajectory"``: noise is drawn and carried to the end along the teacher's field; the student regresses the chords
-  between
-  the points of these paths.  This is knowledge distillation (Luhman and Luhman, arXiv 2101.02388) for all pairs of
-  points, of which only noise to event is regressed there.  The target is the truth itself, not an extrapolation of the
-  student, so there is nothing to bootstrap; each path pays for many chords.  It needs a teacher and no events, only
+  between the points of these paths.  This is knowledge distillation (Luhman and Luhman, arXiv 2101.02388) for all pairs
+  of points, of which only noise to event is regressed there.  The target is the truth itself, not an extrapolation of
+  the student, so there is nothing to bootstrap; each path pays for many chords.  It needs a teacher and no events, only
   their contexts.
 """
 
@@ -166,6 +165,8 @@ class MeanFlow(Student):
             _, derivative = torch.func.jvp(average, (y, phi), (slope, torch.ones_like(phi)))  # type: ignore[misc]
             target = slope + wide(psi - phi, y) * derivative.detach()
         error = event_mean((average(y, phi) - target).square(), mask)
+        if not self.training:
+            return error  # the weighted error says little about the fit: at p = 1 it is nearly constant
         return error / (error.detach() + self.constant).pow(self.power)
 
     def _pairs(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from cathode.density.solvers import ADAPTIVE_METHODS, FIXED_METHODS
 from cathode.support.errors import UserError
 from cathode.support.progress import progress
 
-__all__ = ["StepQuality", "at_steps", "evaluations", "quality_against_steps"]
+__all__ = ["StepQuality", "at_steps", "evaluations", "has_steps", "measure_quality", "quality_against_steps"]
 
 _STAGES = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
 _STEPPED = (FlowMatching, EDM, ConsistencyModel, MeanFlow)
@@ -123,8 +123,6 @@ def quality_against_steps(
     Raises:
         UserError: Unusable steps, solvers or repeats.
     """
-    if repeats < 1:
-        raise UserError(f"repeats is {repeats}; at least one measurement is needed")
     candidates: list[tuple[str, str, int, ConditionalDensity]] = []
     for solver in solvers if teacher is not None else ():
         assert teacher is not None
@@ -132,27 +130,61 @@ def quality_against_steps(
         for steps in [2] if solver in ADAPTIVE_METHODS else teacher_steps:
             candidates += [("teacher", solver, steps, at_steps(teacher, steps, solver=solver))]
     for name, student in students.items():
-        if _has_choice(student):
+        if has_steps(student):
             candidates += [(name, "", steps, at_steps(student, steps)) for steps in student_steps]
         else:
             candidates += [(name, "", evaluations(student) or 1, student)]
-    rows = []
-    for name, solver, steps, density in progress(candidates, description="steps", total=len(candidates)):
-        density.eval()
-        seconds = []
-        for _ in range(repeats):
-            generator = torch.Generator().manual_seed(seed)
-            began = time.perf_counter()
-            events = sample(density, context, count=count, generator=generator, chunk=chunk)
-            if events.is_cuda:
-                torch.cuda.synchronize(events.device)
-            seconds.append(time.perf_counter() - began)
-        per_event = min(seconds) / max(len(events), 1)
-        rows.append(StepQuality(name, solver, steps, evaluations(density), per_event, float(distance(events))))
-    return rows
+    return [
+        measure_quality(
+            density,
+            distance,
+            name=name,
+            solver=solver,
+            steps=steps,
+            context=context,
+            count=count,
+            seed=seed,
+            repeats=repeats,
+            chunk=chunk,
+        )
+        for name, solver, steps, density in progress(candidates, description="steps", total=len(candidates))
+    ]
 
 
-def _has_choice(density: nn.Module) -> bool:
-    """Whether the number of steps may be changed: not of a solver that was learned around a teacher."""
+def measure_quality(
+    density: ConditionalDensity,
+    distance: Callable[[Tensor], float],
+    *,
+    name: str = "",
+    solver: str = "",
+    steps: int = 1,
+    context: Tensor | None = None,
+    count: int | None = None,
+    seed: int = 0,
+    repeats: int = 2,
+    chunk: int = 16384,
+) -> StepQuality:
+    """One point of the curve: ``density`` as it is; arguments as :func:`quality_against_steps`.
+
+    Raises:
+        UserError: No measurement is asked for.
+    """
+    if repeats < 1:
+        raise UserError(f"repeats is {repeats}; at least one measurement is needed")
+    density.eval()
+    seconds = []
+    for _ in range(repeats):
+        generator = torch.Generator().manual_seed(seed)
+        began = time.perf_counter()
+        events = sample(density, context, count=count, generator=generator, chunk=chunk)
+        if events.is_cuda:
+            torch.cuda.synchronize(events.device)
+        seconds.append(time.perf_counter() - began)
+    per_event = min(seconds) / max(len(events), 1)
+    return StepQuality(name, solver, steps, evaluations(density), per_event, float(distance(events)))
+
+
+def has_steps(density: nn.Module) -> bool:
+    """Whether :func:`at_steps` has something to choose: not for a solver that was learned around a teacher."""
     fixed = any(isinstance(getattr(module, "evaluations", None), int) for module in density.modules())
     return not fixed and any(isinstance(module, _STEPPED) for module in density.modules())

@@ -119,7 +119,7 @@ def widened(network: nn.Module, columns: int) -> nn.Module:
 def _kept_columns(embedding: ConditionEmbedding, columns: int) -> tuple[list[int], int]:
     """Which features of the wider embedding are those of ``embedding``, and the number of its features."""
     time, count = embedding.time.output_features, embedding.context_features
-    frequencies = len(embedding.context.scales) if count else 0
+    frequencies = len(embedding.context.scales)
     total = count + columns
     kept = list(range(time + count))
     for part in range(2 if frequencies else 0):
