@@ -16,12 +16,16 @@ import tyro
 from cathode.support.errors import UserError
 from fastsim.data.gflash.commands import Simulate, run_simulate
 from fastsim.generators.commands import Generate, Train, run_generate, run_train
+from fastsim.generators.steps import Steps, run_steps
+from fastsim.report.commands import Evaluate, run_evaluate
 
 __all__ = ["main"]
 
 _COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "train": (Train, run_train),
     "generate": (Generate, run_generate),
+    "evaluate": (Evaluate, run_evaluate),
+    "steps": (Steps, run_steps),
     "simulate": (Simulate, run_simulate),
 }
 

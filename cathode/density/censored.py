@@ -47,7 +47,8 @@ class CensoredAutoregressive(ConditionalDensity):
         threshold: t, in the units of the amounts.  None: unbounded features of about unit scale, no zeros.
         order: Order of generation, a permutation of the D features; default: as they are.
         groups: Group of each feature *in the order of generation*, never falling; default: each its own.
-        blocks: Numbers of features, in the order of generation, that share a known sum; default: no known sums.
+        blocks: Block of each feature, *as the features are numbered*; those of a block share a known sum, and no two of
+            them may be in one group.  Default: no known sums.
         totals: Context column with the sum of each block.
         components: K.
         hidden: Width of the network.
@@ -86,14 +87,18 @@ class CensoredAutoregressive(ConditionalDensity):
             raise ValueError(f"order must be a permutation, and groups a list, of {features} features")
         if threshold is not None and threshold <= 0:
             raise ValueError(f"threshold is {threshold}; give a positive amount, or none")
-        if (blocks is None) != (totals is None) or (blocks is not None and len(blocks) != len(totals or [])):
+        if (blocks is None) != (totals is None) or (blocks is not None and max(blocks) + 1 != len(totals or [])):
             raise ValueError("blocks and totals go together, one context column for each block")
         if blocks is not None and threshold is None:
             raise ValueError("known sums need a threshold")
         self.event_shape = (features,)
         self.context_features = context_features
         self.threshold, self.components = threshold, components
-        self.budgets = Budgets(blocks, groups, threshold) if blocks is not None and threshold is not None else None
+        self.budgets = (
+            Budgets([blocks[i] for i in order], groups, threshold)
+            if blocks is not None and threshold is not None
+            else None
+        )
         self.totals = list(totals or [])
         self.rest = [c for c in range(context_features) if c not in self.totals]
         self.atoms = (threshold is not None) + (blocks is not None)
@@ -108,7 +113,7 @@ class CensoredAutoregressive(ConditionalDensity):
         )
         self.direct = nn.Parameter(0.02 * torch.randn(features, bottleneck, numbers))
         start = torch.zeros(features, numbers)
-        low, high = (-0.5, 2.5) if threshold is not None else (-1.5, 1.5)
+        low, high = (-0.5, 2.5) if threshold is not None and blocks is None else (-1.5, 1.5)
         start[:, self.atoms + components : self.atoms + 2 * components] = torch.linspace(low, high, components)
         start[:, self.atoms + 2 * components :] = -0.3
         self.bias = nn.Parameter(start)
@@ -143,14 +148,23 @@ class CensoredAutoregressive(ConditionalDensity):
             [positive * torch.log(relative.clamp_min(1.0)) / 3.0, positive, 0.05 * relative.clamp_min(0.0).sqrt()], -1
         )
 
-    def _mixture(self, q: Tensor, features: Tensor | None, members: slice) -> tuple[Tensor, Tensor, Tensor]:
+    def _mixture(
+        self, q: Tensor, remainder: Tensor | None, total: Tensor | None, members: slice
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Log-weights (atoms first), locations and log-scales."""
+        features = share = None
+        if self.budgets is not None and remainder is not None and total is not None:
+            features = self.budgets.features(remainder, total)
+            # Locations are relative to an equal share of what is left: the network learns who gets more, not how much
+            # there is.
+            share = self.budgets.share(remainder, members).unsqueeze(-1)
         q = functional.silu(q)
         known = [q, self.embedding[members].expand(len(q), -1, -1)]
         raw = self.mix(torch.cat(known if features is None else [*known, features], -1))
         raw = raw + torch.einsum("bvq,vqp->bvp", q, self.direct[members]) + self.bias[members]
         weights = self.atoms + self.components
         logits, location, log_scale = raw[..., :weights], raw[..., weights : -self.components], raw[..., -self.components :]
+        location = location if share is None else location + share
         return torch.log_softmax(logits, -1), location, log_scale.clamp(*_LOG_SCALE)
 
     # -- density ---------------------------------------------------------------------------------------------
@@ -159,12 +173,11 @@ class CensoredAutoregressive(ConditionalDensity):
         """Log-density ``(B,)``: probability of the zeros and remainders times density of the other amounts, nats."""
         x = x[:, self.order]
         seen, totals = self._context(context)
-        remainder = features = None
+        remainder = total = None
         if self.budgets is not None and totals is not None:
-            remainder = self.budgets.remainders(x)
-            features = self.budgets.features(remainder[:, self.budgets.start], totals[:, self.budgets.block])
+            remainder, total = self.budgets.remainders(x), totals[:, self.budgets.block]
         q = self.network(self._describe(x), seen)
-        log_w, location, log_scale = self._mixture(q, features, slice(0, len(self.order)))
+        log_w, location, log_scale = self._mixture(q, remainder, total, slice(0, len(self.order)))
         y = x if self.threshold is None else torch.log((x / self.threshold).clamp_min(1.0))
         inverse = torch.exp(-log_scale)
         u = (y.unsqueeze(-1) - location) * inverse
@@ -207,20 +220,17 @@ class CensoredAutoregressive(ConditionalDensity):
         seen, totals = self._context(context)
         stepper = self.network.stepper(seen, len(noise))
         pieces: list[Tensor] = []
-        remainder: Tensor | None = None
+        remainders = totals
         for group, members in enumerate(self.network.members):
             q = stepper.outputs(group)
-            features = None
-            if self.budgets is not None and totals is not None:
-                block = self.budgets.block_of[members.start]
-                total = totals[:, block]
-                if members.start == 0 or self.budgets.ends[members.start - 1]:
-                    remainder = total
-                assert remainder is not None
-                features = self.budgets.features(remainder, total).unsqueeze(1).expand(-1, q.shape[1], -1)
-            x = self._draw(self._mixture(q, features, members), choice[:, members], place[:, members])
-            if self.budgets is not None and remainder is not None:
-                x, remainder = self.budgets.spend(x, remainder, ends_block=self.budgets.ends[members.stop - 1])
+            left = total = None
+            if self.budgets is not None and totals is not None and remainders is not None:
+                owner = self.budgets.block[members]
+                left, total = remainders[:, owner], totals[:, owner]
+            x = self._draw(self._mixture(q, left, total, members), choice[:, members], place[:, members])
+            if self.budgets is not None and remainders is not None and left is not None:
+                x = self.budgets.spend(x, left, members)
+                remainders = self.budgets.charge(remainders, x, members)
             stepper.push(self._describe(x))
             pieces.append(x)
         return torch.cat(pieces, 1)[:, self.inverse_order]

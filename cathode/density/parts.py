@@ -1,6 +1,8 @@
-r"""Amounts and their sum: :math:`p(x \mid c) = p(S \mid c)\, p(x \mid S, c)` with :math:`S = \sum_i x_i`.
+r"""Amounts through the sums of their blocks: :math:`p(x \mid c) = p(S \mid c)\, p(x \mid S, c)`, S_b the sum over block b.
 
-The sum is what physics fixes best (the energy of a shower, say), so it has a density of its own and the parts follow.
+Sums are what physics fixes best and what correlates over the largest distances (the energy of a shower, of a layer, of
+a ring), so they come first and have a density of their own; the parts follow and only have to share them out.  Nested,
+this is a hierarchy: shower, layers, rings, cells.
 """
 
 from __future__ import annotations
@@ -13,45 +15,64 @@ from torch import Tensor
 from cathode.density.base import ConditionalDensity, noise_shape
 from cathode.density.registry import buildable
 
-__all__ = ["TotalThenParts"]
+__all__ = ["SumsThenParts"]
 
 
-@buildable("total-then-parts")
-class TotalThenParts(ConditionalDensity):
-    """Density of amounts ``(B, D)``, each 0 or at least ``threshold``, through their sum.
+@buildable("sums-then-parts")
+class SumsThenParts(ConditionalDensity):
+    """Density of amounts ``(B, D)``, each 0 or at least ``threshold``.
 
     Args:
-        total: Density of ``(B, 1)``, positive sums, given the context ``(B, C)``.
-        parts: Density of the amounts given ``(B, C + 1)``: the context and the sum.  What it decodes must add up to
-            the sum, like :class:`~cathode.density.censored.CensoredAutoregressive` with the sum as its budget.
-        threshold: Sums below it are 0, and so are then the amounts.  In ``total`` they count as half of it.
+        sums: Density of the sums of the blocks ``(B, N)`` given the context ``(B, C)``.
+        parts: Density of the amounts given ``(B, C + N)``: the context and the sums.  What it decodes must add up to
+            the sums, like :class:`~cathode.density.censored.CensoredAutoregressive` with these as its totals.
+        blocks: Block of each of the D amounts, numbered from 0 to N - 1.
+        threshold: Sums below it are 0.
+        positive: ``sums`` knows no zeros: a sum of 0 counts as half of the threshold in training.
 
     Raises:
-        ValueError: Densities that do not fit each other.
+        ValueError: Densities and blocks that do not fit each other.
     """
 
     loss_is_nll = True
+    member: Tensor
 
-    def __init__(self, total: ConditionalDensity, parts: ConditionalDensity, threshold: float) -> None:
+    def __init__(
+        self,
+        sums: ConditionalDensity,
+        parts: ConditionalDensity,
+        blocks: list[int],
+        threshold: float,
+        positive: bool = False,
+    ) -> None:
         super().__init__()
-        if total.event_shape != (1,) or parts.context_features != total.context_features + 1:
-            raise ValueError("total must be a density of one number, parts one given its context and that number")
-        self.total, self.parts, self.threshold = total, parts, threshold
+        count = sums.event_shape[0]
+        if parts.event_shape != (len(blocks),) or set(blocks) != set(range(count)):
+            raise ValueError(f"{len(blocks)} features in blocks {sorted(set(blocks))} do not fit the densities")
+        if parts.context_features != sums.context_features + count:
+            raise ValueError(f"parts must be given the context of the sums and the {count} sums")
+        self.sums, self.parts, self.threshold, self.positive = sums, parts, threshold, positive
         self.event_shape = parts.event_shape
-        self.context_features = total.context_features
-        self._shapes = [noise_shape(total), noise_shape(parts)]
+        self.context_features = sums.context_features
+        self._shapes = [noise_shape(sums), noise_shape(parts)]
         self._widths = [math.prod(shape) for shape in self._shapes]
+        self.register_buffer("member", torch.tensor(blocks), persistent=False)
 
     def noise(
         self, count: int, *, mask: Tensor | None = None, generator: torch.Generator, dtype: torch.dtype | None = None
     ) -> Tensor:
-        """Noise of ``total``, then that of ``parts``, flattened: ``(count, M)``."""
-        draws = [d.noise(count, mask=mask, generator=generator, dtype=dtype) for d in (self.total, self.parts)]
+        """Noise of ``sums``, then that of ``parts``, flattened: ``(count, M)``."""
+        draws = [d.noise(count, mask=mask, generator=generator, dtype=dtype) for d in (self.sums, self.parts)]
         return torch.cat([d.flatten(1) for d in draws], 1)
 
+    def block_sums(self, x: Tensor) -> Tensor:
+        """``(B, N)``, added in float64."""
+        zeros = torch.zeros((len(x), self.sums.event_shape[0]), dtype=torch.float64, device=x.device)
+        return zeros.index_add(1, self.member, x.double()).to(x.dtype)
+
     @staticmethod
-    def _given(context: Tensor | None, total: Tensor) -> Tensor:
-        return total if context is None else torch.cat([context, total], 1)
+    def _given(context: Tensor | None, sums: Tensor) -> Tensor:
+        return sums if context is None else torch.cat([context, sums], 1)
 
     def loss(
         self,
@@ -62,13 +83,14 @@ class TotalThenParts(ConditionalDensity):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Sum of the two losses."""
-        total = x.double().sum(1, keepdim=True).to(x.dtype)
-        first = self.total.loss(total.clamp_min(0.5 * self.threshold), context, mask=mask, generator=generator)
-        return first + self.parts.loss(x, self._given(context, total), mask=mask, generator=generator)
+        sums = self.block_sums(x)
+        target = sums.clamp_min(0.5 * self.threshold) if self.positive else sums
+        first = self.sums.loss(target, context, mask=mask, generator=generator)
+        return first + self.parts.loss(x, self._given(context, sums), mask=mask, generator=generator)
 
     def decode(self, noise: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
         """Amounts ``(B, D)``."""
         first, second = noise.split(self._widths, 1)
-        total = self.total.decode(first.unflatten(1, self._shapes[0]), context, mask=mask)
-        total = torch.where(total >= self.threshold, total, torch.zeros_like(total))
-        return self.parts.decode(second.unflatten(1, self._shapes[1]), self._given(context, total), mask=mask)
+        sums = self.sums.decode(first.unflatten(1, self._shapes[0]), context, mask=mask)
+        sums = torch.where(sums >= self.threshold, sums, torch.zeros_like(sums))
+        return self.parts.decode(second.unflatten(1, self._shapes[1]), self._given(context, sums), mask=mask)

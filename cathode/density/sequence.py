@@ -3,8 +3,8 @@ r"""A long vector of amounts as a sequence of equal blocks, with one network for
 .. math:: p(x \mid c) = \prod_{l=1}^{S} p\bigl(x_l \mid x_{l-1} \dots x_{l-w}, T, l, c\bigr)
 
 Each block (a layer of a calorimeter) has D amounts with a known sum :math:`T_l`; the *cell* is a
-:class:`~cathode.density.censored.CensoredAutoregressive` of one block, shared by all S blocks, which learn from each
-other: S times the training events for 1/S of the weights.  A block sees the w blocks before it amount by amount, the
+density of one block (:class:`~cathode.density.censored.CensoredAutoregressive`, say), shared by all S blocks, which
+learn from each other: S times the training events for 1/S of the weights.  A block sees the w blocks before it amount by amount, the
 sums of all blocks, its own number and a running mean of everything before (layer-by-layer generation as in L2LFlows,
 arXiv 2302.11594, with one network instead of one flow per layer).
 """
@@ -15,94 +15,76 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cathode.density.base import ConditionalDensity
-from cathode.density.censored import CensoredAutoregressive
+from cathode.density.base import ConditionalDensity, noise_shape
 from cathode.density.registry import buildable
 
-__all__ = ["CensoredSequence"]
+__all__ = ["AmountSequence", "cell_context"]
 
 _POSITION = 16
 # Sums of so many blocks on either side are shown one by one.
 _REACH = 4
 
 
-@buildable("censored-sequence")
-class CensoredSequence(ConditionalDensity):
+def cell_context(blocks: int, context_features: int, *, memory: int) -> int:
+    """Number of context columns of the cell of an :class:`AmountSequence`."""
+    return context_features - blocks + _POSITION + 2 * (2 * _REACH + 1) + memory + 1
+
+
+@buildable("amount-sequence")
+class AmountSequence(ConditionalDensity):
     """Conditional density of amounts ``(B, S D)``, each 0 or at least ``threshold``.
 
     Args:
+        cell: Density of the D amounts of a block given :func:`cell_context` columns, of which the last is their sum.
         blocks: S.
-        features: D, amounts of one block.
         context_features: C; the last S columns are the sums of the blocks in the units of the amounts, the others
             should have about unit scale.
         threshold: Smallest positive amount.
         window: w, blocks before that are seen amount by amount.
-        order: Order of generation within a block.
-        groups: Group of each feature of a block in that order.
-        components: Mixture components.
-        hidden: Width of the cell's network.
-        layers: Its residual blocks.
-        bottleneck: Numbers per feature between the network and the head.
-        head: Width of the head.
         memory: Width of what the cell is told about the blocks before.
 
     Raises:
-        ValueError: A context without room for the sums, or arguments that the cell does not take.
+        ValueError: A context without room for the sums, or a cell for another context.
     """
-
-    loss_is_nll = True
 
     def __init__(
         self,
+        cell: ConditionalDensity,
         blocks: int,
-        features: int,
         context_features: int,
         *,
         threshold: float,
         window: int = 2,
-        order: list[int] | None = None,
-        groups: list[int] | None = None,
-        components: int = 4,
-        hidden: int = 512,
-        layers: int = 2,
-        bottleneck: int = 16,
-        head: int = 64,
         memory: int = 128,
     ) -> None:
         super().__init__()
         if context_features < blocks or window < 1:
             raise ValueError(f"the context needs at least {blocks} columns for the sums, and the window one block")
+        if cell.context_features != cell_context(blocks, context_features, memory=memory):
+            raise ValueError(f"the cell must be given {cell_context(blocks, context_features, memory=memory)} columns")
+        features = cell.event_shape[0]
         self.event_shape = (blocks * features,)
         self.context_features = context_features
         self.blocks, self.features, self.window, self.threshold = blocks, features, window, threshold
         self.position = nn.Parameter(0.5 * torch.randn(blocks, _POSITION))
         seen = 2 * (window + 1) * features
-        outside = context_features - blocks + _POSITION + 2 * (2 * _REACH + 1)
+        outside = cell.context_features - memory - 1
         self.remember = nn.Sequential(
             nn.Linear(seen + outside, 2 * memory), nn.SiLU(), nn.Linear(2 * memory, memory), nn.SiLU()
         )
-        self.cell = CensoredAutoregressive(
-            features,
-            outside + memory + 1,
-            threshold=threshold,
-            order=order,
-            groups=groups,
-            blocks=[features],
-            totals=[outside + memory],
-            components=components,
-            hidden=hidden,
-            layers=layers,
-            bottleneck=bottleneck,
-            head=head,
-            context_width=memory,
-        )
+        self.cell = cell
+        self._noise = noise_shape(cell)
+
+    @property
+    def loss_is_nll(self) -> bool:
+        """Whether :meth:`loss` is ``-log p(x | c)``."""
+        return bool(getattr(self.cell, "loss_is_nll", False))
 
     def noise(
         self, count: int, *, mask: Tensor | None = None, generator: torch.Generator, dtype: torch.dtype | None = None
     ) -> Tensor:
-        """``(count, 2 S D)``: the noise of the cell, block after block."""
-        width = 2 * self.event_shape[0]
-        return torch.randn((count, width), generator=generator, device=generator.device, dtype=dtype)
+        """``(count, M)``: the noise of the cell, block after block."""
+        return self.cell.noise(count * self.blocks, generator=generator, dtype=dtype).reshape(count, -1)
 
     # -- what a block is told --------------------------------------------------------------------------------
 
@@ -133,16 +115,6 @@ class CensoredSequence(ConditionalDensity):
 
     # -- density ---------------------------------------------------------------------------------------------
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Log-density ``(B,)`` given the sums; see :class:`~cathode.density.censored.CensoredAutoregressive`."""
-        if context is None:
-            raise ValueError("the sums of the blocks are part of the context")
-        rows = x.unflatten(1, (self.blocks, self.features))
-        outside, totals = self._surroundings(context)
-        memory = self.remember(torch.cat([self._past(self._pictures(rows)), outside], 2))
-        told = torch.cat([outside, memory, totals.unsqueeze(2)], 2)
-        return self.cell.log_prob(rows.flatten(0, 1), told.flatten(0, 1)).unflatten(0, rows.shape[:2]).sum(1)
-
     def loss(
         self,
         x: Tensor,
@@ -151,17 +123,24 @@ class CensoredSequence(ConditionalDensity):
         mask: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Negative log-density, nats; uses no randomness."""
-        return -self.log_prob(x, context)
+        """Sum of the cell's losses over the blocks ``(B,)``."""
+        if context is None:
+            raise ValueError("the sums of the blocks are part of the context")
+        rows = x.unflatten(1, (self.blocks, self.features))
+        outside, totals = self._surroundings(context)
+        memory = self.remember(torch.cat([self._past(self._pictures(rows)), outside], 2))
+        told = torch.cat([outside, memory, totals.unsqueeze(2)], 2)
+        losses = self.cell.loss(rows.flatten(0, 1), told.flatten(0, 1), generator=generator)
+        return losses.unflatten(0, rows.shape[:2]).sum(1)
 
     def decode(self, noise: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
         """Amounts ``(B, S D)``, block after block."""
         if context is None:
             raise ValueError("the sums of the blocks are part of the context")
         outside, totals = self._surroundings(context)
-        draws = noise.unflatten(1, (self.blocks, 2 * self.features))
-        empty = noise.new_zeros(len(noise), 2 * self.features)
-        recent, summed = [empty] * self.window, empty
+        draws = noise.unflatten(1, (self.blocks, *self._noise))
+        summed = torch.zeros_like(totals[:, :1]).expand(-1, 2 * self.features)
+        recent = [summed] * self.window
         rows: list[Tensor] = []
         for block in range(self.blocks):
             past = torch.cat([*recent, summed / max(block, 1), outside[:, block]], 1)

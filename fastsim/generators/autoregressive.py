@@ -8,11 +8,11 @@ from cathode.density.base import ConditionalDensity
 from cathode.density.bijections import Bijection, Columns, Compose, Identity, Log, Standardize
 from cathode.density.bijections.relative import Relative
 from cathode.density.censored import CensoredAutoregressive
-from cathode.density.parts import TotalThenParts
+from cathode.density.parts import SumsThenParts
 from cathode.density.preprocessed import Preprocessed
-from cathode.density.sequence import CensoredSequence
+from cathode.density.sequence import AmountSequence, cell_context
 from cathode.density.symmetric import Symmetric
-from fastsim.generators.order import generation_order, rotation_blocks
+from fastsim.generators.order import Rings, generation_order, rings, rotation_blocks
 from fastsim.generators.settings import AutoregressiveEnergies, AutoregressiveShape
 from fastsim.geometry import Geometry
 
@@ -62,15 +62,19 @@ def autoregressive_energies(
         count,
         columns + 1,
         threshold=threshold,
-        blocks=[count],
+        blocks=[0] * count,
         totals=[columns],
         components=settings.components,
         hidden=settings.hidden,
         layers=settings.layers,
     )
     known = conditions(torch.cat([context, total.to(context)], 1), totals=1)
-    return TotalThenParts(
-        Preprocessed(response, network, seen), Preprocessed(Identity(count), parts, known), threshold
+    return SumsThenParts(
+        Preprocessed(response, network, seen),
+        Preprocessed(Identity(count), parts, known),
+        [0] * count,
+        threshold,
+        positive=True,
     )
 
 
@@ -90,45 +94,59 @@ def autoregressive_shape(
     """
     layers, columns = geometry.n_layers, context.shape[1] - geometry.n_layers
     known = conditions(context, totals=layers)
-    sizes = [part.stop - part.start for part in geometry.slices]
-    order, groups = generation_order(geometry, group_size=settings.group_size)
+    found = rings(geometry)
     density: ConditionalDensity
     if _as_sequence(settings, geometry):
-        first = sizes[0]
-        density = CensoredSequence(
-            layers,
-            first,
-            columns + layers,
-            threshold=threshold,
-            window=settings.window,
-            order=order[:first],
-            groups=groups[:first],
-            components=settings.components,
-            hidden=settings.hidden,
-            layers=settings.layers,
-            bottleneck=settings.bottleneck,
-            head=settings.head,
-            memory=settings.memory,
+        size, count = geometry.n_voxels // layers, len(found.layer) // layers
+        told = cell_context(layers, columns + layers, memory=settings.memory)
+        layer = Rings(found.of_voxel[:size], found.place[:size], found.layer[:count])
+        cell = _ringed(settings, layer, told, [told - 1], threshold)
+        density = AmountSequence(
+            cell, layers, columns + layers, threshold=threshold, window=settings.window, memory=settings.memory
         )
     else:
-        density = CensoredAutoregressive(
-            geometry.n_voxels,
-            columns + layers,
-            threshold=threshold,
-            order=order,
-            groups=groups,
-            blocks=sizes,
-            totals=list(range(columns, columns + layers)),
-            components=settings.components,
-            hidden=settings.hidden,
-            layers=settings.layers,
-            bottleneck=settings.bottleneck,
-            head=settings.head,
-        )
+        density = _ringed(settings, found, columns + layers, list(range(columns, columns + layers)), threshold)
     if settings.symmetry != "none":
         turns, blocks = rotation_blocks(geometry)
         density = Symmetric(density, turns, blocks, mirror=settings.symmetry == "rotations and mirror")
     return Preprocessed(Identity(geometry.n_voxels), density, known)
+
+
+def _ringed(
+    settings: AutoregressiveShape, found: Rings, context: int, totals: list[int], threshold: float
+) -> ConditionalDensity:
+    """Energies of the rings given those of the layers, then voxels given the rings."""
+    count, voxels = len(found.layer), len(found.of_voxel)
+    order, groups = generation_order(found.of_voxel, found.place, interleave=settings.interleave)
+    sums = CensoredAutoregressive(
+        count,
+        context,
+        threshold=threshold,
+        blocks=found.layer,
+        totals=totals,
+        components=settings.components,
+        hidden=settings.ring_hidden,
+        layers=settings.layers,
+        bottleneck=settings.bottleneck,
+        head=settings.head,
+        context_width=settings.context_width,
+    )
+    parts = CensoredAutoregressive(
+        voxels,
+        context + count,
+        threshold=threshold,
+        order=order,
+        groups=groups,
+        blocks=found.of_voxel,
+        totals=list(range(context, context + count)),
+        components=settings.components,
+        hidden=settings.hidden,
+        layers=settings.layers,
+        bottleneck=settings.bottleneck,
+        head=settings.head,
+        context_width=settings.context_width,
+    )
+    return SumsThenParts(sums, parts, found.of_voxel, threshold)
 
 
 def _as_sequence(settings: AutoregressiveShape, geometry: Geometry) -> bool:

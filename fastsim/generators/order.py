@@ -1,48 +1,94 @@
-"""In which order an autoregressive generator makes the voxels of a layer, and which symmetry the layers have."""
+"""Rings of voxels, in which order an autoregressive generator makes them, and which symmetry the layers have."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cathode.support.errors import UserError
 from fastsim.geometry import Geometry
 
-__all__ = ["generation_order", "rotation_blocks"]
+__all__ = ["Rings", "generation_order", "rings", "rotation_blocks"]
+
+# Cells without rings or rows are cut into so many at a time, from the axis outwards.
+_CELLS_PER_RING = 12
 
 
-def generation_order(geometry: Geometry, *, group_size: int = 1) -> tuple[list[int], list[int]]:
-    """Voxels of the layers one after the other, each from the axis outwards, and the groups that are made together.
+@dataclass(frozen=True)
+class Rings:
+    """Each layer cut into rings (polar), rows (Cartesian) or cells of about equal radius.
 
-    The core of a shower decides most about the rest, so it comes first.  Voxels of a group are taken from the same ring,
-    as far apart in alpha as possible: given the core and what the layer has left they hardly know of each other.
+    Attributes:
+        of_voxel: Ring of each voxel, ``(V,)``; rings are numbered layer after layer, from the axis outwards.
+        place: Place of each voxel within its ring, ``(V,)``: by alpha, or along the row.
+        layer: Layer of each ring.
+    """
+
+    of_voxel: list[int]
+    place: list[int]
+    layer: list[int]
+
+
+def rings(geometry: Geometry) -> Rings:
+    """The rings of all layers."""
+    of_voxel = np.zeros(geometry.n_voxels, dtype=int)
+    place = np.zeros(geometry.n_voxels, dtype=int)
+    layer: list[int] = []
+    for index, part in enumerate(geometry.slices):
+        voxels = np.arange(part.start, part.stop)
+        key, along = _coordinates(geometry, part)
+        for value in np.unique(key):
+            ring = voxels[key == value]
+            ring = ring[np.argsort(along[key == value], kind="stable")]
+            of_voxel[ring] = len(layer)
+            place[ring] = np.arange(len(ring))
+            layer.append(index)
+    return Rings(of_voxel.tolist(), place.tolist(), layer)
+
+
+def _coordinates(geometry: Geometry, part: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r = geometry.r[part]
+    if geometry.kind == "polar":
+        return np.round(r, 6), geometry.alpha[part]
+    if geometry.kind == "cartesian":
+        return np.round(geometry.y[part], 6), geometry.x[part]
+    rank = np.argsort(np.argsort(r, kind="stable"), kind="stable")
+    return (rank // _CELLS_PER_RING).astype(float), geometry.alpha[part]
+
+
+def generation_order(ring: list[int], place: list[int], *, interleave: int = 2) -> tuple[list[int], list[int]]:
+    """All rings at once, one voxel of each after the other, in steps that neighbouring rings do not share.
+
+    Given the energies of all rings and the voxels at earlier places, voxels of rings ``interleave`` apart hardly know of
+    each other, so they are made together.
 
     Args:
-        geometry: Any.
-        group_size: Most voxels in a group; 1 makes every voxel its own step.
+        ring: Ring of each voxel.
+        place: Place of each voxel in its ring.
+        interleave: Steps per place; 1 is fastest, as many as there are rings leaves nothing out.
 
     Returns:
-        Permutation of the voxels and the group number of each, in the order of generation.
+        Permutation of the voxels, and the group number of each, in the order of generation.
 
     Raises:
-        UserError: ``group_size`` below 1.
+        UserError: ``interleave`` below 1.
     """
-    if group_size < 1:
-        raise UserError(f"group_size is {group_size}; give 1 or more voxels per step")
-    order: list[int] = []
+    if interleave < 1:
+        raise UserError(f"interleave is {interleave}; give 1 or more")
+    sizes = np.bincount(ring)
+    # A ring of one voxel is its own sum: nothing is left to decide, and it takes no step of its own.
+    rank = np.cumsum(sizes > 1) - 1
+    keys = [
+        (-1, 0, voxel) if sizes[r] == 1 else (p, int(rank[r]) % interleave, voxel)
+        for voxel, (r, p) in enumerate(zip(ring, place, strict=True))
+    ]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
     groups: list[int] = []
-    number = 0
-    for part in geometry.slices:
-        voxels = np.arange(part.start, part.stop)
-        radius = np.round(geometry.r[part], 6)
-        for r in np.unique(radius):
-            ring = voxels[radius == r]
-            ring = ring[np.argsort(geometry.alpha[ring], kind="stable")]
-            steps = -(-len(ring) // group_size)
-            for step in range(steps):
-                members = ring[step::steps]
-                order.extend(int(v) for v in members)
-                groups.extend([number] * len(members))
-                number += 1
+    for before, voxel in zip([None, *order], order, strict=False):
+        new = before is not None and keys[before][:2] != keys[voxel][:2]
+        groups.append((groups[-1] if groups else 0) + int(new))
     return order, groups
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from cathode.support.errors import UserError
 from cathode.training.config import FitConfig
+from fastsim.generators.shape import FramedShape
+from fastsim.generators.u_variables import UVariableEnergies
 
 __all__ = [
     "AutoregressiveEnergies",
@@ -79,32 +81,37 @@ class AutoregressiveEnergies:
 
 @dataclass(frozen=True)
 class AutoregressiveShape:
-    """Voxels one group after the other, with exact zeros, thresholds and layer energies.
+    """Energies of the rings of each layer, then voxels group after group: exact zeros, thresholds and sums.
 
     Args:
         structure: ``whole``: one network for all voxels; ``sequence``: one network shared by layers of equal layout,
             each generated given the layers before; ``auto``: a sequence where more than 8 layers share a layout.
-        group_size: Voxels generated in one step; more is faster and leaves out what they know of each other.
+        interleave: Steps for each place in the rings: rings this far apart get their voxels in the same step, and leave
+            out what they know of each other.
         components: Mixture components of each conditional.
-        hidden: Width of the network.
-        layers: Its residual blocks.
+        hidden: Width of the network of the voxels.
+        ring_hidden: Width of the network of the rings.
+        layers: Residual blocks of both.
         bottleneck: Numbers per voxel between network and head.
         head: Width of the head.
         window: Layers before that a layer of a sequence sees voxel by voxel.
         memory: Width of what it is told about them.
+        context_width: Width of the small networks that bring the context to each layer of a network.
         symmetry: Whether showers look the same turned in alpha, and mirrored: training then uses all turns.
     """
 
     kind: Literal["autoregressive"] = "autoregressive"
     structure: Literal["auto", "whole", "sequence"] = "auto"
-    group_size: int = 5
+    interleave: int = 2
     components: int = 4
     hidden: int = 768
+    ring_hidden: int = 384
     layers: int = 2
     bottleneck: int = 16
     head: int = 64
     window: int = 2
     memory: int = 128
+    context_width: int = 128
     symmetry: Literal["none", "rotations", "rotations and mirror"] = "none"
 
 
@@ -112,7 +119,9 @@ class AutoregressiveShape:
 class EnergySettings:
     """The energy stage."""
 
-    model: AutoregressiveEnergies = field(default_factory=AutoregressiveEnergies)
+    model: Annotated[AutoregressiveEnergies | UVariableEnergies, Field(discriminator="kind")] = field(
+        default_factory=AutoregressiveEnergies
+    )
     training: FitConfig = field(
         default_factory=lambda: FitConfig(
             epochs=60, batch_size=512, learning_rate=2e-3, weight_decay=1e-3, warmup_epochs=1, validation_batch=4096
@@ -124,7 +133,9 @@ class EnergySettings:
 class ShapeSettings:
     """The shape stage."""
 
-    model: AutoregressiveShape = field(default_factory=AutoregressiveShape)
+    model: Annotated[AutoregressiveShape | FramedShape, Field(discriminator="kind")] = field(
+        default_factory=AutoregressiveShape
+    )
     training: FitConfig = field(
         default_factory=lambda: FitConfig(
             epochs=40,

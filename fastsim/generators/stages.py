@@ -1,38 +1,140 @@
-"""From the settings of a stage to its untrained density with fitted preprocessing."""
+"""From the settings of a stage and its training data to the trained density."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
 from cathode.density.base import ConditionalDensity
-from cathode.training import TrainingData
+from cathode.support.errors import UserError
+from cathode.support.seeding import derive_seed
+from cathode.training import FitConfig, FitResult, TrainingData, fit
 from fastsim.generators.autoregressive import autoregressive_energies, autoregressive_shape
-from fastsim.generators.settings import AutoregressiveEnergies, AutoregressiveShape
+from fastsim.generators.order import rotation_blocks
+from fastsim.generators.settings import (
+    AutoregressiveEnergies,
+    AutoregressiveShape,
+    EnergySettings,
+    GeneratorSettings,
+    ShapeSettings,
+)
+from fastsim.generators.shape import fit_framed_shape
+from fastsim.generators.u_variables import u_variable_density
 from fastsim.geometry import Geometry
 
-__all__ = ["energy_density", "shape_density"]
+__all__ = ["StageData", "StageFit", "check_stages", "fit_energy", "fit_shape"]
 
 
-def energy_density(settings: AutoregressiveEnergies, train: TrainingData, *, threshold: float) -> ConditionalDensity:
-    """Density of layer energies given the context.
+@dataclass(frozen=True)
+class StageData:
+    """What a stage learns from.
 
-    Args:
-        settings: Of the model.
-        train: Layer energies ``(N, L)`` [MeV] and context ``(N, C)`` of the training showers.
-        threshold: [MeV].
+    Attributes:
+        train: Events and context [MeV].
+        validation: The same, for the validation loss.
     """
-    assert train.context is not None
-    return autoregressive_energies(settings, train.x, train.context, threshold=threshold)
+
+    train: TrainingData
+    validation: TrainingData
 
 
-def shape_density(
-    settings: AutoregressiveShape, geometry: Geometry, train: TrainingData, *, threshold: float
-) -> ConditionalDensity:
-    """Density of voxel energies given context and layer energies.
+@dataclass(frozen=True)
+class StageFit:
+    """A trained stage.
 
-    Args:
-        settings: Of the model.
-        geometry: Layout of the voxels.
-        train: Voxel energies ``(N, V)`` [MeV] and ``(N, C + L)`` context with layer energies of the training showers.
-        threshold: [MeV].
+    Attributes:
+        density: Of physical quantities [MeV].
+        history: One row per epoch; None where nothing was trained step by step.
+        summary: Plain numbers about the fit.
     """
+
+    density: ConditionalDensity
+    history: pd.DataFrame | None
+    summary: dict[str, Any]
+
+
+def check_stages(settings: GeneratorSettings, geometry: Geometry) -> None:
+    """Refuse settings that the geometry has no room for, before anything is computed or written.
+
+    Raises:
+        UserError: A symmetry that the geometry does not have, layers that differ in a sequence, or a patch transformer
+            without a regular grid.
+    """
+    shape = settings.shape.model
+    if isinstance(shape, AutoregressiveShape):
+        if shape.symmetry != "none":
+            rotation_blocks(geometry)
+        if shape.structure == "sequence" and geometry.shape is None:
+            raise UserError(f"shape.model.structure: layers of {geometry.name!r} differ, they cannot share one network")
+    elif shape.network.kind == "patch-transformer" and geometry.shape is None:
+        raise UserError(f"shape.model.network: {geometry.name!r} is no regular grid, which a patch transformer needs")
+
+
+def fit_energy(
+    settings: EnergySettings, data: StageData, *, threshold: float, seed: int, checkpoint_dir: Path
+) -> StageFit:
+    """Train the density of the layer energies ``(B, L)`` [MeV] given the context ``(B, C)``."""
+    train, model = data.train, settings.model
     assert train.context is not None
-    return autoregressive_shape(settings, geometry, train.context, threshold=threshold)
+    density: ConditionalDensity
+    if isinstance(model, AutoregressiveEnergies):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "energy", "weights"))
+            density = autoregressive_energies(model, train.x, train.context, threshold=threshold)
+    else:
+        density = u_variable_density(model, train.x, train.context, threshold=threshold, seed=seed)
+    return _fit(density, data, settings.training, seed=derive_seed(seed, "energy", "fit"), checkpoint_dir=checkpoint_dir)
+
+
+def fit_shape(
+    settings: ShapeSettings,
+    geometry: Geometry,
+    data: StageData,
+    *,
+    threshold: float,
+    seed: int,
+    checkpoint_dir: Path,
+) -> StageFit:
+    """Train the density of the voxel energies ``(B, V)`` [MeV] given context and layer energies ``(B, C + L)``."""
+    train, validation, model = data.train, data.validation, settings.model
+    assert train.context is not None
+    assert validation.context is not None
+    if isinstance(model, AutoregressiveShape):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "shape", "weights"))
+            density = autoregressive_shape(model, geometry, train.context, threshold=threshold)
+        fit_seed = derive_seed(seed, "shape", "fit")
+        return _fit(density, data, settings.training, seed=fit_seed, checkpoint_dir=checkpoint_dir)
+    framed = fit_framed_shape(
+        (train.x, train.context),
+        (validation.x, validation.context),
+        geometry=geometry,
+        threshold=threshold,
+        settings=model,
+        fit_config=settings.training,
+        seed=seed,
+        checkpoint_dir=checkpoint_dir,
+    )
+    return StageFit(framed.density, framed.history, {"seconds": framed.seconds})
+
+
+def _fit(
+    density: ConditionalDensity, data: StageData, config: FitConfig, *, seed: int, checkpoint_dir: Path
+) -> StageFit:
+    result = fit(density, data.train, data.validation, config, seed=seed, checkpoint_dir=checkpoint_dir)
+    return StageFit(result.density.cpu(), result.history, _summary(result))
+
+
+def _summary(result: FitResult) -> dict[str, Any]:
+    return {
+        "epochs": int(result.history["epoch"].max()),
+        "validation_loss": result.validation_loss,
+        "selection": result.selection,
+        "stopped": result.stopped_reason,
+        "seconds": result.seconds,
+        "cpu_seconds": result.cpu_seconds,
+    }

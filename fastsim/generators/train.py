@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
-from cathode.density.base import ConditionalDensity
 from cathode.run.folder import RunFolder
 from cathode.support.files import write_json
-from cathode.support.seeding import derive_seed
-from cathode.training import FitConfig, FitResult, TrainingData, fit
 from fastsim.data.streaming import training_data
 from fastsim.generators.data import training_showers
 from fastsim.generators.generator import ShowerGenerator, load_generator, save_generator
 from fastsim.generators.settings import GeneratorSettings
-from fastsim.generators.stages import energy_density, shape_density
+from fastsim.generators.stages import StageData, check_stages, fit_energy, fit_shape
 
 __all__ = ["MODEL", "train"]
 
@@ -46,22 +42,21 @@ def train(settings: GeneratorSettings, *, output: str | Path, resume: bool = Fal
         return load_generator(folder / MODEL)
     data = training_showers(settings.data, seed=settings.seed)
     threshold = settings.data.threshold
-    # What cannot be built must end before anything is written.
-    energy_train, energy_validation = (training_data(s, "energy") for s in (data.train, data.validation))
-    shape_train, shape_validation = (training_data(s, "shape") for s in (data.train, data.validation))
-    assert energy_train.context is not None
-    assert shape_train.context is not None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(settings.seed, "energy", "weights"))
-        energies = energy_density(settings.energy.model, energy_train, threshold=threshold)
-        torch.manual_seed(derive_seed(settings.seed, "shape", "weights"))
-        shape = shape_density(settings.shape.model, data.train.geometry, shape_train, threshold=threshold)
+    check_stages(settings, data.train.geometry)
+    energy_data, shape_data = (
+        StageData(training_data(data.train, stage), training_data(data.validation, stage))
+        for stage in ("energy", "shape")
+    )
+    common: dict[str, Any] = {"threshold": threshold, "seed": settings.seed}
     with folder.open(settings):
         logger.info("%d showers to train on, %d to validate", len(data.train), len(data.validation))
         started = time.perf_counter()
-        first = _fit("energy", energies, energy_train, energy_validation, settings.energy.training, settings, folder)
-        second = _fit("shape", shape, shape_train, shape_validation, settings.shape.training, settings, folder)
-        context = energy_train.context
+        first = fit_energy(settings.energy, energy_data, checkpoint_dir=folder.tasks / "energy", **common)
+        second = fit_shape(
+            settings.shape, data.train.geometry, shape_data, checkpoint_dir=folder.tasks / "shape", **common
+        )
+        context = energy_data.train.context
+        assert context is not None
         generator = ShowerGenerator(
             first.density,
             second.density,
@@ -75,38 +70,14 @@ def train(settings: GeneratorSettings, *, output: str | Path, resume: bool = Fal
             "schema": 1,
             "showers": {"train": len(data.train), "validation": len(data.validation), "left_out": data.left_out},
             "parameters": sum(p.numel() for p in generator.parameters()),
-            "stages": {name: _summary(result) for name, result in (("energy", first), ("shape", second))},
+            "stages": {"energy": first.summary, "shape": second.summary},
             "seconds": time.perf_counter() - started,
         }
-        history = pd.concat([r.history.assign(stage=n) for n, r in (("energy", first), ("shape", second))])
+        stages = (("energy", first.history), ("shape", second.history))
+        history = pd.concat([table.assign(stage=name) for name, table in stages if table is not None])
         save_generator(
             generator, folder / MODEL, history=history, provenance={"seed": settings.seed, **summary}, config=settings
         )
         write_json(folder / "results.json", summary)
         folder.finish()
     return generator
-
-
-def _fit(
-    stage: str,
-    density: ConditionalDensity,
-    train: TrainingData,
-    validation: TrainingData,
-    config: FitConfig,
-    settings: GeneratorSettings,
-    folder: RunFolder,
-) -> FitResult:
-    logger.info("stage %s: %d weights", stage, sum(p.numel() for p in density.parameters()))
-    seed = derive_seed(settings.seed, stage, "fit")
-    return fit(density, train, validation, config, seed=seed, checkpoint_dir=folder.tasks / stage)
-
-
-def _summary(result: FitResult) -> dict[str, Any]:
-    return {
-        "epochs": int(result.history["epoch"].max()),
-        "validation_loss": result.validation_loss,
-        "selection": result.selection,
-        "stopped": result.stopped_reason,
-        "seconds": result.seconds,
-        "cpu_seconds": result.cpu_seconds,
-    }
