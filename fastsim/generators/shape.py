@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 
 from cathode.density.base import ConditionalDensity
 from cathode.density.bijections import Bijection, Compose, ConditionalWhiten
+from cathode.density.canonical import Canonical
 from cathode.density.copula import StandardNormal, fit_copula, impute
 from cathode.density.dequantised import Dequantised
 from cathode.density.diffusion import EDM
@@ -40,11 +42,14 @@ from cathode.support.seeding import derive_seed
 from cathode.training import FitConfig, TrainingData, fit
 from fastsim.generators.preprocessing import context_bijection, fraction_bijection, marginal_bijection
 from fastsim.geometry import Geometry
+from fastsim.geometry.layers import PolarLayer
 
 __all__ = ["FramedFit", "FramedShape", "NetworkSettings", "fit_framed_shape"]
 
 logger = logging.getLogger(__name__)
 
+#: Up to this many turning layers, the first of them choose the frame.
+_FEW_LAYERS = 8
 #: Rows that go through a frame at once.
 _ROWS = 2048
 
@@ -86,6 +91,8 @@ class FramedShape:
         draws: Fillings of each training shower that a model on top of the copula is trained on.
         steps: Solver steps of flow matching and EDM.
         bins: Bins of the splines.
+        symmetry: Whether showers are equally likely turned in alpha, and mirrored: each is then learned in a frame of
+            its own (:mod:`cathode.density.canonical`).
     """
 
     kind: Literal["framed"] = "framed"
@@ -99,6 +106,7 @@ class FramedShape:
     draws: int = 3
     steps: int = 4
     bins: int = 8
+    symmetry: Literal["none", "rotations", "rotations and mirror"] = "none"
 
     def __post_init__(self) -> None:
         for name, least in (("nodes", 2), ("knots", 4), ("energy_nodes", 2), ("rounds", 0), ("draws", 1), ("steps", 1)):
@@ -121,7 +129,7 @@ class FramedFit:
         seconds: Of the whole fit.
     """
 
-    density: Dequantised
+    density: ConditionalDensity
     history: pd.DataFrame | None
     seconds: float
 
@@ -154,10 +162,14 @@ def fit_framed_shape(
     """
     started = time.monotonic()
     x, context = train
+    turned = _canonical(geometry, settings)
+    if turned is not None:
+        x, validation = turned(x), (turned(validation[0]), validation[1])
     frame = _Frame(geometry, threshold, settings, conditions=context.shape[1] - geometry.n_layers)
     latents = frame.fit(x, context, seed=seed)
     if settings.model == "gaussian":
-        density = Dequantised(Preprocessed(frame.bijection, StandardNormal(x.shape[1], context.shape[1])), threshold)
+        gaussian = Preprocessed(frame.bijection, StandardNormal(x.shape[1], context.shape[1]))
+        density = _outer(Dequantised(gaussian, threshold), geometry, settings)
         return FramedFit(density.eval(), None, time.monotonic() - started)
     columns = context_bijection(context, plain=frame.plain, offset=threshold)
     with torch.random.fork_rng(devices=[]):
@@ -173,8 +185,36 @@ def fit_framed_shape(
         seed=derive_seed(seed, "shape", "fit"),
         checkpoint_dir=checkpoint_dir,
     )
-    density = Dequantised(Preprocessed(frame.bijection, result.density.cpu(), columns), threshold)
+    trained = Preprocessed(frame.bijection, result.density.cpu(), columns)
+    density = _outer(Dequantised(trained, threshold), geometry, settings)
     return FramedFit(density.eval(), result.history, time.monotonic() - started)
+
+
+def _outer(density: ConditionalDensity, geometry: Geometry, settings: FramedShape) -> ConditionalDensity:
+    """``density`` with its symmetry around it."""
+    if settings.symmetry == "none":
+        return density
+    turning = [layer for layer in geometry.layers if isinstance(layer, PolarLayer) and layer.n_alpha > 1]
+    turns = {layer.n_alpha for layer in turning}
+    if len(turns) != 1:
+        raise UserError(
+            f"shape setting symmetry: {geometry.name} has no layers with one common number of bins in alpha; use 'none'"
+        )
+    count = turns.pop()
+    blocks = [
+        [part.start, (part.stop - part.start) // count]
+        for part, layer in zip(geometry.slices, geometry.layers, strict=True)
+        if layer in turning
+    ]
+    # Few layers: the first with energy decides, where the shower is still narrow; many: all together.
+    leaders = list(range(len(blocks))) if len(blocks) <= _FEW_LAYERS else None
+    return Canonical(density, count, blocks, mirror=settings.symmetry == "rotations and mirror", leaders=leaders)
+
+
+def _canonical(geometry: Geometry, settings: FramedShape) -> Callable[[Tensor], Tensor] | None:
+    """Showers to their own frame, or None without a symmetry."""
+    outer = _outer(StandardNormal(geometry.n_voxels), geometry, settings)
+    return outer.frame if isinstance(outer, Canonical) else None
 
 
 class _Frame:

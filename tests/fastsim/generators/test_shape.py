@@ -223,7 +223,42 @@ def test_every_composition_trains_samples_and_is_described(chosen):
     assert torch.equal(rebuilt.decode(noise, context[:10]), fitted.density.decode(noise, context[:10]))
 
 
+def test_symmetric_showers_are_learned_in_their_own_frame(photons):
+    geometry, x, context = photons
+    chosen = FramedShape(nodes=4, knots=9, energy_nodes=3, rounds=1, symmetry="rotations and mirror")
+    density = fit_framed_shape(
+        (x[:1500], context[:1500]),
+        (x[:10], context[:10]),
+        geometry=geometry,
+        threshold=THRESHOLD,
+        settings=chosen,
+        fit_config=QUICK,
+        seed=1,
+    ).density
+    assert density.turns == 10
+    assert density.blocks == [[8, 16], [168, 19]]
+    got = sample(density, context[:1500], generator=torch.Generator().manual_seed(0)).float()
+    assert torch.isfinite(got).all()
+    sectors = got[:, 168:358].view(-1, 10, 19).sum((0, 2))
+    assert (sectors / sectors.mean() - 1).abs().max() < 0.2
+    brightest = density.frame(got)[:, 8:168].view(-1, 10, 16).sum(2)
+    own = density.frame(x[:1500])[:, 8:168].view(-1, 10, 16).sum(2)
+    share = [float((s[:, 0] / s.sum(1).clamp(min=1.0)).mean()) for s in (brightest, own)]
+    assert abs(share[0] / share[1] - 1) < 0.2
+
+
 def test_refuses_what_does_not_fit(photons):
+    grid, showers, given_context = small_grid()
+    with pytest.raises(UserError, match="no layers with one common number"):
+        fit_framed_shape(
+            (showers, given_context),
+            (showers, given_context),
+            geometry=grid,
+            threshold=THRESHOLD,
+            settings=FramedShape(rounds=0, symmetry="rotations"),
+            fit_config=QUICK,
+            seed=0,
+        )
     with pytest.raises(UserError, match="no shower model"):
         FramedShape(frame="marginals")
     with pytest.raises(UserError, match="rounds"):
