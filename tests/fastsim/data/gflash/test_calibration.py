@@ -7,6 +7,7 @@ import pytest
 
 from cathode.support.errors import UserError
 from fastsim.data.gflash import Tuning, calibrate, preset, simulate
+from fastsim.data.gflash.calibration import _Fit
 from fastsim.data.gflash.summaries import energy_bins, radial_groups, summarise
 from fastsim.geometry import geometry
 
@@ -28,13 +29,16 @@ def closure():
     return data, truth, calibrate(data, seed=22, threshold=1.0, rounds=2)
 
 
-def test_calibration_comes_close_in_every_respect(closure):
-    _, _, result = closure
-    assert result.after.layer_mean < min(0.01, result.before.layer_mean / 3)
-    # The ratio of two widths of 240 showers each has an error of 6.5 %.
-    assert result.after.total_width < min(0.13, result.before.total_width / 2)
-    assert result.after.radial < min(0.02, result.before.radial / 2)
-    assert result.after.occupancy < 0.05
+def test_calibration_comes_as_close_as_the_truth_itself(closure):
+    data, truth, result = closure
+    # Other showers of the true calorimeter: what 240 showers per energy leave of a perfect fit.
+    others = [_Fit(data, truth, "photon", seed, 1.0).deviations(truth) for seed in (91, 92, 93, 94)]
+    for name in ("layer_mean", "layer_width", "total_width", "radial"):
+        left = max(getattr(one, name) for one in others)
+        assert getattr(result.after, name) < 1.5 * left, name
+        assert getattr(result.after, name) < getattr(result.before, name) / 1.5, name
+    # Three constants of the radial profile and the number of spots share what the occupancy says.
+    assert result.after.occupancy < min(0.05, result.before.occupancy / 3)
     assert result.showers == 720
 
 
