@@ -131,7 +131,7 @@ def test_exact_consistency_function_decodes_exactly_and_has_no_loss():
     torch.testing.assert_close(model.decode(z), S * z, rtol=1e-9, atol=1e-9)
     x = S * torch.randn(400, 3, generator=generator(), dtype=F64)
     assert model.distillation_loss(gaussian_teacher(), x, generator=generator(1)).max() < 1e-6
-    wrong = ConsistencyModel(3, network=GaussianField(S, what="field"), coarsest=640, finest=640)
+    wrong = ConsistencyModel(3, network=GaussianField(S, what="field"), coarsest=640, finest=640, huber=1e-12)
     assert wrong.distillation_loss(gaussian_teacher(), x, generator=generator(1)).mean() > 1e-4
 
 
@@ -284,8 +284,20 @@ def config(epochs, **settings):
 
 # Settings, epochs, and a bound on the distance to the truth in 1, 2 and 4 steps.
 STUDENTS = {
-    "consistency": ("consistency", {"ramp_events": 130_000}, 20, 0.3),
-    "identity": ("mean-flow", {"objective": "identity", "power": 0.5}, 16, 0.11),
+    "consistency": (
+        "consistency",
+        {
+            "ramp_events": 130_000,
+            "coarsest": 8,
+            "finest": 64,
+            "huber": 0.03,
+            "log_level_mean": 0.0,
+            "log_level_std": 1.2,
+        },
+        20,
+        0.3,
+    ),
+    "identity": ("mean-flow", {"objective": "identity"}, 16, 0.11),
     "trajectory": ("mean-flow", {"objective": "trajectory", "path_steps": 4, "path_method": "rk4"}, 5, 0.11),
 }
 
@@ -408,14 +420,19 @@ def test_masked_sets(family, kind, settings):
 def test_teacher_inside_preprocessing(kind, tmp_path):
     data = mixture_data(2048, 1)
     shifted = TrainingData(100.0 + 50.0 * data.x, 10.0 + data.context)
-    bijection = Standardize(2).fit(shifted.x)
-    context_bijection = Standardize(1).fit(shifted.context)
-    teacher = Preprocessed(bijection, FlowMatching(2, 1, network=ResNet(2, 1, width=32, blocks=1)), context_bijection)
-    teacher = fit(teacher, shifted, shifted, config(6), seed=0).density
+    bijection, context_bijection = Standardize(2).fit(shifted.x), Standardize(1).fit(shifted.context)
+    network = randomised(ResNet(2, 1, width=16, blocks=1))
+    teacher = Preprocessed(bijection, FlowMatching(2, 1, network=network), context_bijection)
     student = student_of(teacher, kind)
     assert isinstance(student, Preprocessed)
-    result = fit(student, shifted, shifted, config(6), seed=0, step=DistillationStep(teacher))
-    assert result.validation_loss < 0.7 * result.history.validation_loss.iloc[0]
+    result = fit(student, shifted, shifted, config(3), seed=0, step=DistillationStep(teacher))
+    # The same as distilling behind the bijections.
+    inner = TrainingData(
+        bijection.forward_and_log_det(shifted.x)[0], context_bijection.forward_and_log_det(shifted.context)[0]
+    )
+    behind = fit(student.density, inner, inner, config(3), seed=0, step=DistillationStep(teacher.density))
+    assert result.validation_loss == pytest.approx(behind.validation_loss, rel=1e-4)
+    assert result.validation_loss < result.history.validation_loss.iloc[0]
     save_density(result.density, tmp_path / "student")
     again = load_density(tmp_path / "student")
     for steps in (1, 2, 4):
@@ -423,7 +440,6 @@ def test_teacher_inside_preprocessing(kind, tmp_path):
             sample(at_steps(d, steps), shifted.context[:50], generator=generator()) for d in (result.density, again)
         )
         assert torch.equal(first, second)
-        assert (first.mean(0) - shifted.x.mean(0)).abs().max() < 40.0
     with pytest.raises(UserError, match="both be preprocessed"):
         fit(student, shifted, shifted, config(1), seed=0, step=DistillationStep(teacher.density))
 
