@@ -157,9 +157,10 @@ def train(
             optimiser.step()
             if schedule is not None:
                 schedule.step()
-        quality = _quality(_scores(network, batches, validation_rows), label[validation_rows], training.choose_by)
-        if not np.isfinite(quality):
-            raise UserError(f"{description}: the network's loss is not finite; look for outliers in the showers")
+        score = _scores(network, batches, validation_rows)
+        if not np.isfinite(score).all():
+            raise UserError(f"{description}: the network's output is not finite; look for outliers in the showers")
+        quality = _quality(score, label[validation_rows], training.choose_by)
         if quality > best:
             best, best_epoch, kept, waited = quality, epoch, _copy(network), 0
         else:

@@ -65,7 +65,7 @@ class ResNet18(nn.Module):
         super().__init__()
         self.stem = _Convolution(1, planes[0], 7, stride=2, circular=circular)
         self.stem_norm = nn.BatchNorm3d(planes[0])
-        self.pool = nn.MaxPool3d(3, stride=2, padding=1)
+        self.circular = circular
         stages: list[nn.Module] = []
         inputs = planes[0]
         for stage, outputs in enumerate(planes):
@@ -77,6 +77,11 @@ class ResNet18(nn.Module):
         self.last = nn.Linear(inputs + 1, 1)
 
     def forward(self, voxels: Tensor, log_energy: Tensor) -> Tensor:
-        x = self.pool(functional.relu(self.stem_norm(self.stem(voxels))))
+        x = functional.relu(self.stem_norm(self.stem(voxels)))
+        if self.circular:
+            around = torch.arange(-1, x.shape[3] + 1) % x.shape[3]
+            x = functional.max_pool3d(x[:, :, :, around], 3, stride=2, padding=(1, 0, 1))
+        else:
+            x = functional.max_pool3d(x, 3, stride=2, padding=1)
         x = self.stages(x).mean(dim=(2, 3, 4))
         return self.last(torch.cat([x, self.energy_norm(log_energy)], dim=1))

@@ -3,8 +3,9 @@
 ``strict`` (default).  Both samples are cut into folds.  For each fold every classifier is trained on the others, part
 of which chooses its epoch and calibrates it, so every shower is scored once by a classifier that saw neither it nor
 chose anything with it.  AUC and JSD are taken per fold and averaged; :func:`.interval.combined` describes their error.
-Networks are float32 and see the inputs of :mod:`.inputs`; the same folds serve networks and trees, whose scores are
-also combined (``low_stacked``, ``high_stacked``: logistic regression on the validation showers), the strongest test.
+Networks are float32 and see the inputs of :mod:`.inputs`, the showers' conditions included; the same folds serve
+networks and trees, whose scores are also combined (``low_stacked``, ``high_stacked``: logistic regression on the
+validation showers), the strongest test.
 
 ``calochallenge``.  The published procedure (arXiv:2410.21611): one random split of each class, one network in float64
 on the published input, best epoch by accuracy, isotonic calibration, AUC and JSD on the third part; always with the
@@ -28,7 +29,7 @@ import numpy as np
 from cathode.comparison.auc import auc_with_error
 from cathode.support.errors import UserError
 from cathode.support.progress import progress
-from cathode.support.seeding import derive_seed, numpy_generator
+from cathode.support.seeding import derive_seed
 from fastsim.data import Showers
 from fastsim.evaluation.classifiers.calibration import isotonic, jsd_with_error, logistic
 from fastsim.evaluation.classifiers.inputs import spectrum_edges, voxel_spectra
@@ -37,20 +38,13 @@ from fastsim.evaluation.classifiers.learners import Samples, Task, TaskScores, r
 from fastsim.evaluation.classifiers.profiles import Profile, profile_named
 from fastsim.evaluation.classifiers.results import ClassifierResults, ClassifierScore
 from fastsim.evaluation.classifiers.single import separating_features, separation_threshold, voxel_names
+from fastsim.evaluation.classifiers.splits import Split, cross_fit_splits, published_split
 from fastsim.evaluation.features import high_level_features, low_level_features
 from fastsim.evaluation.procedure import Mode, checked_mode, dataset_of, voxel_threshold
 
-__all__ = ["SPLITS", "classifier_tests"]
+__all__ = ["classifier_tests"]
 
 log = logging.getLogger(__name__)
-
-#: Showers per class in the published training, model selection ("test") and final ("val") parts.
-SPLITS = {
-    "ds1-photons": (80_000, 20_000, 21_000),
-    "ds1-pions": (80_000, 20_000, 20_800),
-    "ds2": (60_000, 20_000, 20_000),
-    "ds3": (60_000, 20_000, 20_000),
-}
 
 _MOST_SEPARATING = 30
 
@@ -99,13 +93,20 @@ def classifier_tests(
     dataset = dataset_of(reference.geometry)
     networks = _networks(settings, samples, published)
     with _shared(samples, executor) as shared:
-        folds = _folds(label, settings, shared, seed)
-        runs = _runs(label, settings, shared, seed, dataset, networks) if published else []
-        tasks = [t for t in folds if not (published and t.classifier in networks)] + runs
+        crossed = ["low_trees", "high_trees"] if published else [*networks, "low_trees", "high_trees"]
+        folds = cross_fit_splits(label, folds=settings.folds, validation=settings.validation, seed=seed)
+        tasks = [
+            task
+            for k, split in enumerate(folds)
+            for task in _tasks(split, k, crossed, shared, label, settings, seed, published=False)
+        ]
+        for run in range(settings.runs if published else 0):
+            split = published_split(label, dataset, seed=seed, run=run)
+            tasks += _tasks(split, run, networks, shared, label, settings, seed, published=True)
         done = _run(tasks, executor)
 
     scores = {}
-    for name in dict.fromkeys(task.classifier for task in tasks):
+    for name in (*networks, "low_trees", "high_trees"):
         of_classifier = [pair for pair in zip(tasks, done, strict=True) if pair[0].classifier == name]
         scores[name] = _score(of_classifier, published=of_classifier[0][0].published)
     if not published:
@@ -157,6 +158,13 @@ def _samples(
     edges = spectrum_edges(np.concatenate([s.energies[:1000] for s in both]))
     names = high_level_features(reference[:1], mode, threshold=cut)[1]
     observables = np.concatenate([high_level_features(s, mode, threshold=cut)[0] for s in both])
+    if (
+        not published
+        and all(s.conditions is not None for s in both)
+        and generated.condition_names == reference.condition_names
+    ):
+        observables = np.concatenate([observables, np.concatenate([s.conditions for s in both])], axis=1)
+        names = (*names, *reference.condition_names)
     grid = geometry.shape if geometry.shape is not None and min(geometry.shape) > 1 else None
     samples = Samples(
         observables=observables,
@@ -182,45 +190,33 @@ def _networks(settings: Profile, samples: Samples, published: bool) -> list[str]
     return names
 
 
-def _folds(label: np.ndarray, settings: Profile, samples: Samples, seed: int) -> list[Task]:
-    """Tasks of the cross-fit: folds and validation parts hold the classes in equal shares."""
-    generator = numpy_generator(seed, "classifier tests", "folds")
-    order = np.empty(len(label))
-    fold = np.empty(len(label), dtype=np.int64)
-    for value in (1, 0):
-        rows = np.flatnonzero(label == value)
-        place = generator.permutation(len(rows))
-        fold[rows], order[rows] = place % settings.folds, place / len(rows)
-    tasks = []
-    for name in (*_networks(settings, samples, published=False), "low_trees", "high_trees"):
-        for k in range(settings.folds):
-            others = fold != k
-            held = others & (order >= 1.0 - settings.validation)
-            parts = [np.flatnonzero(mask) for mask in (others & ~held, held, fold == k)]
-            task_seed = derive_seed(seed, "classifier tests", name, k)
-            tasks.append(Task(name, k, False, samples, label, parts[0], parts[1], parts[2], settings, task_seed))
-    return tasks
-
-
-def _runs(
-    label: np.ndarray, settings: Profile, samples: Samples, seed: int, dataset: str | None, networks: Iterable[str]
+def _tasks(
+    split: Split,
+    number: int,
+    names: Iterable[str],
+    samples: Samples,
+    label: np.ndarray,
+    settings: Profile,
+    seed: int,
+    *,
+    published: bool,
 ) -> list[Task]:
-    """Tasks of the published procedure: one random split per run, in the published shares."""
-    shares = np.cumsum(SPLITS.get(dataset or "", (60, 20, 20)))
-    tasks = []
-    for run in range(settings.runs):
-        generator = numpy_generator(seed, "classifier tests", "run", run)
-        pieces: list[list[np.ndarray]] = [[], [], []]
-        for value in (1, 0):
-            rows = generator.permutation(np.flatnonzero(label == value))
-            stops = (shares[:2] / shares[2] * len(rows)).astype(int)
-            for part, piece in zip(pieces, np.split(rows, stops), strict=True):
-                part.append(piece)
-        parts = [np.concatenate(part) for part in pieces]
-        for name in networks:
-            task_seed = derive_seed(seed, "classifier tests", name, "run", run)
-            tasks.append(Task(name, run, True, samples, label, parts[0], parts[1], parts[2], settings, task_seed))
-    return tasks
+    kind = "run" if published else "fold"
+    return [
+        Task(
+            name,
+            number,
+            published,
+            samples,
+            label,
+            split.train,
+            split.validation,
+            split.test,
+            settings,
+            derive_seed(seed, "classifier tests", name, kind, number),
+        )
+        for name in names
+    ]
 
 
 @contextmanager
@@ -283,13 +279,17 @@ def _score(pairs: list[tuple[Task, TaskScores]], *, published: bool) -> Classifi
         probability = calibrate(scores.validation, task.label[task.validation])(scores.test)
         # The published AUC is that of the calibrated scores, whose ties count half.
         ranked = probability if published else scores.test
-        aucs.append(auc_with_error(ranked[is_reference], ranked[~is_reference]))
+        auc, error = auc_with_error(ranked[is_reference], ranked[~is_reference])
+        if np.ptp(ranked) == 0.0:
+            # A classifier that found nothing scores all alike: its AUC of 0.5 is known no better than a random score's.
+            error = float(np.sqrt((1.0 / is_reference.sum() + 1.0 / (~is_reference).sum()) / 12.0))
+        aucs.append((auc, error))
         jsds.append(jsd_with_error(probability[is_reference], probability[~is_reference]))
         curves.append((ranked[is_reference], ranked[~is_reference]))
-    auc = combined(*zip(*aucs, strict=True), independent_showers=not published, low=0.0, high=1.0)
+    area = combined(*zip(*aucs, strict=True), independent_showers=not published, low=0.0, high=1.0)
     jsd = combined(*zip(*jsds, strict=True), independent_showers=not published, low=-np.inf, high=1.0)
     return ClassifierScore(
-        auc=auc,
+        auc=area,
         jsd=jsd,
         roc=mean_roc(curves),
         fold_aucs=tuple(value for value, _ in aucs),

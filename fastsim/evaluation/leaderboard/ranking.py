@@ -10,6 +10,7 @@ import numpy as np
 
 from cathode.support.errors import UserError
 from fastsim.data import Showers
+from fastsim.evaluation.classifiers.splits import PUBLISHED
 from fastsim.evaluation.leaderboard.public import check_public
 from fastsim.evaluation.leaderboard.tables import SOURCE, Leaderboard, leaderboard
 
@@ -195,13 +196,11 @@ def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
 
 
 def _caveats(table: Leaderboard, metrics: Mapping[str, float], mode: str, showers: int) -> tuple[str, ...]:
-    from fastsim.evaluation.classifiers.run import SPLITS
-
     found = []
-    published = sum(SPLITS[table.dataset])
+    published = sum(PUBLISHED[table.dataset])
     if showers < 0.9 * published:
         found.append(
-            f"published classifiers were trained on {SPLITS[table.dataset][0]} showers of each sample out of "
+            f"published classifiers were trained on {PUBLISHED[table.dataset][0]} showers of each sample out of "
             f"{published}, here there are {showers}: with fewer showers the same classifier gives a smaller AUC, so "
             "ranks are too good"
         )
