@@ -73,7 +73,7 @@ def check_spectra(reference: ArrayLike, generated: ArrayLike) -> None:
     first, second = (np.asarray(e, dtype=np.float64).ravel() for e in (reference, generated))
     scale = float(np.median(second) / np.median(first))
     for unit, factor in (("GeV", 1e-3), ("keV", 1e3)):
-        if abs(scale / factor - 1.0) < 0.2:
+        if 1 / 3 < scale / factor < 3:
             raise UserError(
                 f"incident energies of the generated showers (median {np.median(second):g}) are {scale:.3g} times "
                 f"those of the reference (median {np.median(first):g}): one file is in {unit}, write both in MeV"
