@@ -16,7 +16,7 @@ import tyro
 from cathode.support.errors import UserError
 from fastsim.data.gflash.commands import Simulate, run_simulate
 from fastsim.generators.commands import Generate, Train, run_generate, run_train
-from fastsim.generators.steps import Steps, run_steps
+from fastsim.generators.steps.commands import Steps, run_steps
 from fastsim.report.commands import Evaluate, run_evaluate
 
 __all__ = ["main"]

@@ -56,12 +56,17 @@ class CensoredAutoregressive(ConditionalDensity):
         bottleneck: Numbers per feature that the network hands to the head.
         head: Width of the head, which is shared by all features.
         context_width: Width of the small networks that bring the context to each layer.
+        neighbours: For each feature, earlier ones whose amounts its head sees directly (as the features are numbered);
+            the network alone is slow to learn that of hundreds of features a few matter most.
+        hints: For each feature, context columns that its head sees directly.
 
     Raises:
         ValueError: An argument that does not fit the others.
     """
 
     loss_is_nll = True
+    near: Tensor
+    told: Tensor
 
     def __init__(
         self,
@@ -79,6 +84,8 @@ class CensoredAutoregressive(ConditionalDensity):
         bottleneck: int = 16,
         head: int = 64,
         context_width: int = 64,
+        neighbours: list[list[int]] | None = None,
+        hints: list[list[int]] | None = None,
     ) -> None:
         super().__init__()
         order = list(range(features)) if order is None else list(order)
@@ -106,8 +113,17 @@ class CensoredAutoregressive(ConditionalDensity):
         self.network = GroupedMade(groups, _INPUTS, bottleneck, width, hidden, layers, context_width)
         numbers = 3 * components + self.atoms
         self.embedding = nn.Parameter(0.5 * torch.randn(features, _EMBEDDING))
+        place = {feature: i for i, feature in enumerate(order)}
+        near = [[place[n] for n in (neighbours or [[]] * features)[feature]] for feature in order]
+        if any(groups[n] >= groups[i] for i, row in enumerate(near) for n in row):
+            raise ValueError("neighbours must belong to earlier groups")
+        # Row 0 of what is looked up is empty and fills short lists up.
+        self.register_buffer("near", _table([[n + 1 for n in row] for row in near]), persistent=False)
+        told = [[c + 1 for c in (hints or [[]] * features)[feature]] for feature in order]
+        self.register_buffer("told", _table(told), persistent=False)
+        direct = _INPUTS * self.near.shape[1] + self.told.shape[1]
         self.mix = nn.Sequential(
-            nn.Linear(bottleneck + _EMBEDDING + (4 if blocks is not None else 0), head),
+            nn.Linear(bottleneck + _EMBEDDING + direct + (5 if blocks is not None else 0), head),
             nn.SiLU(),
             nn.Linear(head, numbers),
         )
@@ -149,18 +165,37 @@ class CensoredAutoregressive(ConditionalDensity):
         )
 
     def _mixture(
-        self, q: Tensor, remainder: Tensor | None, total: Tensor | None, members: slice
+        self,
+        q: Tensor,
+        known: Tensor,
+        context: Tensor | None,
+        remainder: Tensor | None,
+        total: Tensor | None,
+        members: slice,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-weights (atoms first), locations and log-scales."""
-        features = share = None
+        """Log-weights (atoms first), locations and log-scales.
+
+        Args:
+            q: ``(B, n, Q)`` of the network.
+            known: ``(B, k, I)`` descriptions of the first k features in the order of generation.
+            context: ``(B, C)``.
+            remainder: ``(B, n)`` of the known sums.
+            total: ``(B, n)``, these sums.
+            members: Which n features, in the order of generation.
+        """
+        q = functional.silu(q)
+        seen = [q, self.embedding[members].expand(len(q), -1, -1)]
+        share: Tensor | None = None
         if self.budgets is not None and remainder is not None and total is not None:
-            features = self.budgets.features(remainder, total)
             # Locations are relative to an equal share of what is left: the network learns who gets more, not how much
             # there is.
             share = self.budgets.share(remainder, members).unsqueeze(-1)
-        q = functional.silu(q)
-        known = [q, self.embedding[members].expand(len(q), -1, -1)]
-        raw = self.mix(torch.cat(known if features is None else [*known, features], -1))
+            seen += [self.budgets.features(remainder, total), 0.3 * share]
+        if self.near.shape[1]:
+            seen.append(functional.pad(known, (0, 0, 1, 0))[:, self.near[members]].flatten(2))
+        if self.told.shape[1] and context is not None:
+            seen.append(functional.pad(context, (1, 0))[:, self.told[members]])
+        raw = self.mix(torch.cat(seen, -1))
         raw = raw + torch.einsum("bvq,vqp->bvp", q, self.direct[members]) + self.bias[members]
         weights = self.atoms + self.components
         logits, location, log_scale = raw[..., :weights], raw[..., weights : -self.components], raw[..., -self.components :]
@@ -176,8 +211,10 @@ class CensoredAutoregressive(ConditionalDensity):
         remainder = total = None
         if self.budgets is not None and totals is not None:
             remainder, total = self.budgets.remainders(x), totals[:, self.budgets.block]
-        q = self.network(self._describe(x), seen)
-        log_w, location, log_scale = self._mixture(q, remainder, total, slice(0, len(self.order)))
+        known = self._describe(x)
+        q = self.network(known, seen)
+        everything = slice(0, len(self.order))
+        log_w, location, log_scale = self._mixture(q, known, context, remainder, total, everything)
         y = x if self.threshold is None else torch.log((x / self.threshold).clamp_min(1.0))
         inverse = torch.exp(-log_scale)
         u = (y.unsqueeze(-1) - location) * inverse
@@ -220,6 +257,7 @@ class CensoredAutoregressive(ConditionalDensity):
         seen, totals = self._context(context)
         stepper = self.network.stepper(seen, len(noise))
         pieces: list[Tensor] = []
+        described = [noise.new_zeros((len(noise), 0, _INPUTS))]
         remainders = totals
         for group, members in enumerate(self.network.members):
             q = stepper.outputs(group)
@@ -227,11 +265,14 @@ class CensoredAutoregressive(ConditionalDensity):
             if self.budgets is not None and totals is not None and remainders is not None:
                 owner = self.budgets.block[members]
                 left, total = remainders[:, owner], totals[:, owner]
-            x = self._draw(self._mixture(q, left, total, members), choice[:, members], place[:, members])
+            known = torch.cat(described, 1) if len(described) > 1 else described[0]
+            mixture = self._mixture(q, known, context, left, total, members)
+            x = self._draw(mixture, choice[:, members], place[:, members])
             if self.budgets is not None and remainders is not None and left is not None:
                 x = self.budgets.spend(x, left, members)
                 remainders = self.budgets.charge(remainders, x, members)
-            stepper.push(self._describe(x))
+            described = [known, self._describe(x)]
+            stepper.push(described[1])
             pieces.append(x)
         return torch.cat(pieces, 1)[:, self.inverse_order]
 
@@ -252,3 +293,9 @@ class CensoredAutoregressive(ConditionalDensity):
     def _refuse(mask: Tensor | None) -> None:
         if mask is not None:
             raise ValueError("a censored autoregressive density is a density of vectors; it takes no mask")
+
+
+def _table(rows: list[list[int]]) -> Tensor:
+    """Lists of different lengths as one table, filled up with 0."""
+    longest = max((len(row) for row in rows), default=0)
+    return torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.long).reshape(len(rows), longest)

@@ -11,6 +11,8 @@ arXiv 2302.11594, with one network instead of one flow per layer).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,16 +20,53 @@ from torch.nn import functional
 from cathode.density.base import ConditionalDensity, noise_shape
 from cathode.density.registry import buildable
 
-__all__ = ["AmountSequence", "cell_context"]
+__all__ = ["AmountSequence", "CellContext"]
 
 _POSITION = 16
 # Sums of so many blocks on either side are shown one by one.
 _REACH = 4
 
 
-def cell_context(blocks: int, context_features: int, *, memory: int) -> int:
-    """Number of context columns of the cell of an :class:`AmountSequence`."""
-    return context_features - blocks + _POSITION + 2 * (2 * _REACH + 1) + memory + 1
+@dataclass(frozen=True)
+class CellContext:
+    """Columns that the cell of an :class:`AmountSequence` is given.
+
+    Attributes:
+        blocks: S.
+        features: D.
+        context_features: C of the sequence.
+        window: w.
+        memory: Width of the memory.
+    """
+
+    blocks: int
+    features: int
+    context_features: int
+    window: int
+    memory: int
+
+    @property
+    def outside(self) -> int:
+        """Columns known beforehand: the context without sums, the block's number and the sums around it."""
+        return self.context_features - self.blocks + _POSITION + 2 * (2 * _REACH + 1)
+
+    @property
+    def total(self) -> int:
+        """The column with the sum of the block: the last one."""
+        return self.outside + self.memory + 2 * self.window * self.features
+
+    def recent(self, back: int, feature: int, *, positive: bool = False) -> int:
+        """The column with (the logarithm of) an amount of the block ``back`` blocks before, 1 to w; or whether it is
+        positive."""
+        if not 1 <= back <= self.window:
+            raise ValueError(f"the cell sees {self.window} blocks back, not {back}")
+        start = self.outside + self.memory + 2 * self.features * (self.window - back)
+        return start + feature + (self.features if positive else 0)
+
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+        return self.total + 1
 
 
 @buildable("amount-sequence")
@@ -35,7 +74,7 @@ class AmountSequence(ConditionalDensity):
     """Conditional density of amounts ``(B, S D)``, each 0 or at least ``threshold``.
 
     Args:
-        cell: Density of the D amounts of a block given :func:`cell_context` columns, of which the last is their sum.
+        cell: Density of the D amounts of a block given :class:`CellContext`.
         blocks: S.
         context_features: C; the last S columns are the sums of the blocks in the units of the amounts, the others
             should have about unit scale.
@@ -60,15 +99,16 @@ class AmountSequence(ConditionalDensity):
         super().__init__()
         if context_features < blocks or window < 1:
             raise ValueError(f"the context needs at least {blocks} columns for the sums, and the window one block")
-        if cell.context_features != cell_context(blocks, context_features, memory=memory):
-            raise ValueError(f"the cell must be given {cell_context(blocks, context_features, memory=memory)} columns")
         features = cell.event_shape[0]
+        told = CellContext(blocks, features, context_features, window, memory)
+        if cell.context_features != told.columns:
+            raise ValueError(f"the cell must be given {told.columns} columns, not {cell.context_features}")
         self.event_shape = (blocks * features,)
         self.context_features = context_features
         self.blocks, self.features, self.window, self.threshold = blocks, features, window, threshold
         self.position = nn.Parameter(0.5 * torch.randn(blocks, _POSITION))
         seen = 2 * (window + 1) * features
-        outside = cell.context_features - memory - 1
+        outside = told.outside
         self.remember = nn.Sequential(
             nn.Linear(seen + outside, 2 * memory), nn.SiLU(), nn.Linear(2 * memory, memory), nn.SiLU()
         )
@@ -128,8 +168,10 @@ class AmountSequence(ConditionalDensity):
             raise ValueError("the sums of the blocks are part of the context")
         rows = x.unflatten(1, (self.blocks, self.features))
         outside, totals = self._surroundings(context)
-        memory = self.remember(torch.cat([self._past(self._pictures(rows)), outside], 2))
-        told = torch.cat([outside, memory, totals.unsqueeze(2)], 2)
+        past = self._past(self._pictures(rows))
+        memory = self.remember(torch.cat([past, outside], 2))
+        recent = past[:, :, : 2 * self.window * self.features]
+        told = torch.cat([outside, memory, recent, totals.unsqueeze(2)], 2)
         losses = self.cell.loss(rows.flatten(0, 1), told.flatten(0, 1), generator=generator)
         return losses.unflatten(0, rows.shape[:2]).sum(1)
 
@@ -144,7 +186,7 @@ class AmountSequence(ConditionalDensity):
         rows: list[Tensor] = []
         for block in range(self.blocks):
             past = torch.cat([*recent, summed / max(block, 1), outside[:, block]], 1)
-            told = torch.cat([outside[:, block], self.remember(past), totals[:, block : block + 1]], 1)
+            told = torch.cat([outside[:, block], self.remember(past), *recent, totals[:, block : block + 1]], 1)
             row = self.cell.decode(draws[:, block], told)
             picture = self._pictures(row)
             recent, summed = [*recent[1:], picture], summed + picture

@@ -10,9 +10,9 @@ from cathode.density.bijections.relative import Relative
 from cathode.density.censored import CensoredAutoregressive
 from cathode.density.parts import SumsThenParts
 from cathode.density.preprocessed import Preprocessed
-from cathode.density.sequence import AmountSequence, cell_context
+from cathode.density.sequence import AmountSequence, CellContext
 from cathode.density.symmetric import Symmetric
-from fastsim.generators.order import Rings, generation_order, rings, rotation_blocks
+from fastsim.generators.order import Rings, earlier_neighbours, generation_order, rings, rotation_blocks
 from fastsim.generators.settings import AutoregressiveEnergies, AutoregressiveShape
 from fastsim.geometry import Geometry
 
@@ -98,9 +98,9 @@ def autoregressive_shape(
     density: ConditionalDensity
     if _as_sequence(settings, geometry):
         size, count = geometry.n_voxels // layers, len(found.layer) // layers
-        told = cell_context(layers, columns + layers, memory=settings.memory)
-        layer = Rings(found.of_voxel[:size], found.place[:size], found.layer[:count])
-        cell = _ringed(settings, layer, told, [told - 1], threshold)
+        told = CellContext(layers, size, columns + layers, settings.window, settings.memory)
+        layer = Rings(found.of_voxel[:size], found.place[:size], found.layer[:count], found.radius[:count])
+        cell = _ringed(settings, layer, told.columns, [told.total], threshold, hints=_hints(layer, told))
         density = AmountSequence(
             cell, layers, columns + layers, threshold=threshold, window=settings.window, memory=settings.memory
         )
@@ -113,7 +113,13 @@ def autoregressive_shape(
 
 
 def _ringed(
-    settings: AutoregressiveShape, found: Rings, context: int, totals: list[int], threshold: float
+    settings: AutoregressiveShape,
+    found: Rings,
+    context: int,
+    totals: list[int],
+    threshold: float,
+    *,
+    hints: list[list[int]] | None = None,
 ) -> ConditionalDensity:
     """Energies of the rings given those of the layers, then voxels given the rings."""
     count, voxels = len(found.layer), len(found.of_voxel)
@@ -139,6 +145,8 @@ def _ringed(
         groups=groups,
         blocks=found.of_voxel,
         totals=list(range(context, context + count)),
+        neighbours=earlier_neighbours(found, order, groups),
+        hints=hints,
         components=settings.components,
         hidden=settings.hidden,
         layers=settings.layers,
@@ -147,6 +155,19 @@ def _ringed(
         context_width=settings.context_width,
     )
     return SumsThenParts(sums, parts, found.of_voxel, threshold)
+
+
+def _hints(layer: Rings, told: CellContext) -> list[list[int]]:
+    """Columns with what the layers before have at and around the place of each voxel."""
+    hints: list[list[int]] = []
+    for voxel, (ring, place) in enumerate(zip(layer.of_voxel, layer.place, strict=True)):
+        around = [layer.voxel(ring, place + shift) for shift in (-1, 1)]
+        around += [layer.voxel(other, place) for other in layer.beside(ring)]
+        columns = [told.recent(back, voxel) for back in range(1, told.window + 1)]
+        columns.append(told.recent(1, voxel, positive=True))
+        columns += [told.recent(1, v) for v in dict.fromkeys(around) if v is not None]
+        hints.append(columns)
+    return hints
 
 
 def _as_sequence(settings: AutoregressiveShape, geometry: Geometry) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from cathode.support.errors import UserError
 from fastsim.geometry import Geometry
 
-__all__ = ["Rings", "generation_order", "rings", "rotation_blocks"]
+__all__ = ["Rings", "earlier_neighbours", "generation_order", "rings", "rotation_blocks"]
 
 # Cells without rings or rows are cut into so many at a time, from the axis outwards.
 _CELLS_PER_RING = 12
@@ -24,11 +25,36 @@ class Rings:
         of_voxel: Ring of each voxel, ``(V,)``; rings are numbered layer after layer, from the axis outwards.
         place: Place of each voxel within its ring, ``(V,)``: by alpha, or along the row.
         layer: Layer of each ring.
+        radius: Radius of each ring (or offset of a row) [mm].
     """
 
     of_voxel: list[int]
     place: list[int]
     layer: list[int]
+    radius: list[float]
+
+    def voxel(self, ring: int, place: int) -> int | None:
+        """The voxel at a place of a ring, counted around it; None where there is no such ring."""
+        if not 0 <= ring < len(self.layer):
+            return None
+        members = self._members[ring]
+        return members[place % len(members)]
+
+    @cached_property
+    def _members(self) -> list[list[int]]:
+        members: list[list[int]] = [[] for _ in self.layer]
+        for voxel in sorted(range(len(self.place)), key=self.place.__getitem__):
+            members[self.of_voxel[voxel]].append(voxel)
+        return members
+
+    def beside(self, ring: int) -> list[int]:
+        """Rings that touch a ring in its layer, and the nearest ones of the layers before and behind."""
+        found = [r for r in (ring - 1, ring + 1) if 0 <= r < len(self.layer) and self.layer[r] == self.layer[ring]]
+        for layer in (self.layer[ring] - 1, self.layer[ring] + 1):
+            others = [r for r, at in enumerate(self.layer) if at == layer]
+            if others:
+                found.append(min(others, key=lambda r: abs(self.radius[r] - self.radius[ring])))
+        return found
 
 
 def rings(geometry: Geometry) -> Rings:
@@ -36,6 +62,7 @@ def rings(geometry: Geometry) -> Rings:
     of_voxel = np.zeros(geometry.n_voxels, dtype=int)
     place = np.zeros(geometry.n_voxels, dtype=int)
     layer: list[int] = []
+    radius: list[float] = []
     for index, part in enumerate(geometry.slices):
         voxels = np.arange(part.start, part.stop)
         key, along = _coordinates(geometry, part)
@@ -45,7 +72,8 @@ def rings(geometry: Geometry) -> Rings:
             of_voxel[ring] = len(layer)
             place[ring] = np.arange(len(ring))
             layer.append(index)
-    return Rings(of_voxel.tolist(), place.tolist(), layer)
+            radius.append(float(value))
+    return Rings(of_voxel.tolist(), place.tolist(), layer, radius)
 
 
 def _coordinates(geometry: Geometry, part: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -90,6 +118,19 @@ def generation_order(ring: list[int], place: list[int], *, interleave: int = 2) 
         new = before is not None and keys[before][:2] != keys[voxel][:2]
         groups.append((groups[-1] if groups else 0) + int(new))
     return order, groups
+
+
+def earlier_neighbours(found: Rings, order: list[int], groups: list[int]) -> list[list[int]]:
+    """For each voxel the ones around it that are generated in earlier steps, nearest places first."""
+    step = {voxel: group for voxel, group in zip(order, groups, strict=True)}
+    neighbours: list[list[int]] = []
+    for voxel, (ring, place) in enumerate(zip(found.of_voxel, found.place, strict=True)):
+        around = [found.voxel(ring, place + shift) for shift in (-1, 1, -2)]
+        for other in found.beside(ring):
+            around += [found.voxel(other, place + shift) for shift in (0, -1, 1)]
+        earlier = [v for v in dict.fromkeys(around) if v is not None and step[v] < step[voxel]]
+        neighbours.append(earlier)
+    return neighbours
 
 
 def rotation_blocks(geometry: Geometry) -> tuple[int, list[list[int]]]:

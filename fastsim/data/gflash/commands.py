@@ -22,6 +22,7 @@ from fastsim.data.gflash.calibration import calibrate
 from fastsim.data.gflash.calorimeter import Calorimeter
 from fastsim.data.gflash.presets import calorimeter_for
 from fastsim.data.gflash.simulator import simulate_chunks
+from fastsim.data.incident import incident_energies
 from fastsim.data.samples import sample_geometry
 from fastsim.data.writers import ShowerWriter
 from fastsim.geometry import Geometry, geometry
@@ -157,24 +158,5 @@ def _incident(command: Simulate, layout: Geometry) -> tuple[npt.NDArray[np.float
         if beam is None:
             raise UserError(f"{command.like} names conditions but has none")
         return showers.incident_energy[:, 0].astype(float)[rows], Beam(beam.position[rows], beam.direction[rows])
-    return _energies(command.energies, 1000 if command.n is None else command.n, command.seed), None
-
-
-def _energies(words: tuple[str, ...], count: int, seed: int) -> npt.NDArray[np.float64]:
-    """Energies [MeV] (N,) of values taken in turn, or of a range."""
-    try:
-        if len(words) == 1 and ":" in words[0]:
-            low, high, *shape = words[0].split(":")
-            bounds = float(low), float(high)
-            if not 0 < bounds[0] < bounds[1] < np.inf or shape not in ([], ["flat"], ["log"]):
-                raise ValueError
-            uniform = numpy_generator(seed, "gflash", "energies").random(count)
-            if shape == ["flat"]:
-                return bounds[0] + uniform * (bounds[1] - bounds[0])
-            return bounds[0] * np.exp(uniform * np.log(bounds[1] / bounds[0]))
-        values = np.array([float(word) for word in words])
-    except ValueError as error:
-        raise UserError(
-            f"--energies takes values in MeV, or LOW:HIGH or LOW:HIGH:flat with 0 < LOW < HIGH, got {' '.join(words)}"
-        ) from error
-    return values[np.arange(count) % len(values)]
+    count = 1000 if command.n is None else command.n
+    return incident_energies(command.energies, count, numpy_generator(command.seed, "gflash", "energies")), None
