@@ -16,8 +16,8 @@ from cathode.comparison.amplification import Amplification
 from cathode.comparison.estimate import Estimate
 from cathode.comparison.frechet import fpd
 from cathode.comparison.kernel import kpd
-from cathode.comparison.prdc import PRDC, prdc
-from cathode.comparison.support import SupportSize, support_size
+from cathode.comparison.prdc import PRDC
+from cathode.comparison.support import SupportSize
 from cathode.support.errors import UserError
 from cathode.support.progress import progress
 from cathode.support.provenance import versions
@@ -26,9 +26,9 @@ from fastsim.data import Showers
 from fastsim.evaluation.classifiers import PROFILES, ClassifierResults, classifier_tests
 from fastsim.evaluation.closures import EnergyClosure, ParticleClosure, energy_regression, particle_identification
 from fastsim.evaluation.correlations import layer_correlations
-from fastsim.evaluation.distances import amplification_test
+from fastsim.evaluation.distances import amplification_test, precision_recall, support
 from fastsim.evaluation.energies import check_spectra
-from fastsim.evaluation.features import high_level_features, log_voxels, zero_level
+from fastsim.evaluation.features import high_level_features
 from fastsim.evaluation.inputs import Pair, prepare
 from fastsim.evaluation.leaderboard import rank
 from fastsim.evaluation.profiles import mean_shower, profiles
@@ -79,7 +79,7 @@ def evaluate(
     """
     settings = settings or EvaluationSettings()
     pair = prepare(reference, generated, settings)
-    steps = _Steps(total=9)
+    steps = _Steps(total=10)
     with steps:
         with steps.step("mean showers and energy closure"):
             mean = mean_shower(pair.reference, pair.generated)
@@ -97,7 +97,7 @@ def evaluate(
         with steps.step("precision, recall, density, coverage"):
             neighbourhood = _neighbourhood(pair.reference, pair.generated, pair.threshold, settings)
         with steps.step("size of the support"):
-            support = _support(pair, settings)
+            supported = _support(pair, settings)
             amplified = {} if training is None else _amplification(pair, training)
         with steps.step("layers: correlations, pictures, cores"):
             correlations = layer_correlations(
@@ -151,7 +151,7 @@ def evaluate(
         correlations=correlations,
         similarity=similarity,
         multi_peak=cores,
-        support=support,
+        support=supported,
         amplification=amplified,
         timing=timing,
         ranking=ranking,
@@ -182,34 +182,28 @@ def _physics_distances(
 
 
 def _neighbourhood(reference: Showers, generated: Showers, threshold: float, settings: EvaluationSettings) -> PRDC:
-    limit = 4_000 if settings.quick else 10_000
-    first, second = _logarithms(reference, generated, threshold, settings, limit)
-    closed = settings.mode == "strict"
-    return prdc(first, second, closed=closed, max_events=limit, seed=derive_seed(settings.seed, "prdc"))
+    return precision_recall(
+        reference,
+        generated,
+        settings.mode,
+        threshold=threshold,
+        max_events=4_000 if settings.quick else 10_000,
+        seed=derive_seed(settings.seed, "prdc"),
+    )
 
 
 def _support(pair: Pair, settings: EvaluationSettings) -> SupportSize | None:
-    limit = 3_000 if settings.quick else 5_000
-    first, second = _logarithms(pair.reference, pair.generated, pair.threshold, settings, limit)
     try:
-        return support_size(first, second, max_events=limit, seed=derive_seed(settings.seed, "support"))
+        return support(
+            pair.reference,
+            pair.generated,
+            threshold=pair.threshold,
+            max_events=4_000 if settings.quick else 10_000,
+            seed=derive_seed(settings.seed, "support"),
+        )
     except UserError as error:
         logger.warning("no size of the support: %s", error)
         return None
-
-
-def _logarithms(
-    reference: Showers, generated: Showers, threshold: float, settings: EvaluationSettings, limit: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of the voxels of at most ``limit`` showers of each sample: all of DS3 at once would not fit."""
-    zero = zero_level(reference, threshold=threshold)
-    made = []
-    for side, showers in enumerate((reference, generated)):
-        if len(showers) > limit:
-            generator = numpy_generator(settings.seed, "evaluation", "logarithms", side)
-            showers = showers[np.sort(generator.choice(len(showers), size=limit, replace=False))]
-        made.append(log_voxels(showers, settings.mode, threshold=threshold, zero=zero))
-    return made[0], made[1]
 
 
 def _separations(
