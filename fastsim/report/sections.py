@@ -109,10 +109,8 @@ def classifiers_section(result: EvaluationResult, drawn: Figures) -> p.Section:
             caption="AUC of one feature alone. Blue: the generator gives too little; red: too much. Grey ticks: what"
             " one of all features reaches by chance in 5 % of comparisons.",
         ),
-        p.grid(
-            _features("voxel", results.voxels[:10]),
-            _features("observable", results.observables[:10]),
-        ),
+        _features("voxel", results.voxels[:10]),
+        _features("observable", results.observables[:10]),
         lead="Trained to tell generated from reference showers, judged on showers they never saw.",
     )
 
@@ -139,8 +137,8 @@ def layers_section(result: EvaluationResult, drawn: Figures) -> p.Section:
 def profiles_section(result: EvaluationResult, drawn: Figures) -> p.Section:
     """Profiles with ratios."""
     content = [p.figure(drawn["profiles"], description="Longitudinal, radial and azimuthal profiles with ratios")]
-    if "radial" in drawn:
-        content.append(p.figure(drawn["radial"], description="Radial profile of each layer with ratios"))
+    layered = [drawn[name] for name in drawn if name.startswith("radial")]
+    content += [p.figure(f, description="Radial profiles of layers with ratios") for f in layered]
     lead = "Grey band: standard error of the reference; bars: of the generated showers."
     return p.section("profiles", "Profiles", *content, lead=lead)
 
@@ -177,6 +175,7 @@ def closure_section(result: EvaluationResult, drawn: Figures) -> p.Section:
         p.table(header, rows, numeric=range(7), caption="Mean and width: of E_tot / E_inc."),
         p.figure(
             drawn["layer_closure"],
+            medium=len(result.geometry.layer_ids) <= 12,
             description="Mean energy of each layer at each incident energy",
             caption="Numbers: mean energy of the layer, generated over reference. Colour: how significant it is.",
         ),

@@ -34,6 +34,9 @@ __all__ = [
     "separations_figure",
 ]
 
+# More profiles than this in one row are too small to read.
+_SIDE_BY_SIDE = 3
+
 
 def all_figures(result: EvaluationResult) -> dict[str, Figure]:
     """Every figure of an evaluation by file name (without suffix), in the order in which a report shows them."""
@@ -47,8 +50,8 @@ def all_figures(result: EvaluationResult) -> dict[str, Figure]:
         figures["depth"] = depth_figure(result.mean, geometry)
     layered = [p for p in result.profiles if p.name.startswith("radial-")]
     figures["profiles"] = profiles_figure([p for p in result.profiles if p not in layered])
-    if layered:
-        figures["radial"] = profiles_figure(layered)
+    for start in range(0, len(layered), _SIDE_BY_SIDE):
+        figures[f"radial_{start // _SIDE_BY_SIDE + 1}"] = profiles_figure(layered[start : start + _SIDE_BY_SIDE])
     figures["response"] = response_figure(result.response, left_out=result.settings.leave_out_energy)
     figures["layer_closure"] = layer_closure_figure(result.response)
     figures["correlations"] = correlations_figure(result.correlations)

@@ -24,6 +24,8 @@ CLASSIFIERS = {
     "high_dnn": "network, observables",
     "low_trees": "trees, voxels",
     "high_trees": "trees, observables",
+    "low_stacked": "network and trees, voxels",
+    "high_stacked": "network and trees, observables",
     "cnn": "3D convolutional network",
 }
 _MOST_FEATURES = 15
@@ -40,9 +42,10 @@ def roc_figure(results: ClassifierResults | None) -> Figure:
     if results is None or not results.scores:
         nothing(axes, "no classifier was trained")
         return figure
-    for colour, (name, score) in zip(SERIES, results.scores.items(), strict=False):
+    for place, (name, score) in enumerate(results.scores.items()):
+        colour, line = SERIES[place % len(SERIES)], "--" if name.endswith("stacked") else "-"
         label = f"{CLASSIFIERS.get(name, name)}: {score.auc.value:.3f}"
-        axes.plot(score.roc.false_positive, score.roc.true_positive, color=colour, label=label)
+        axes.plot(score.roc.false_positive, score.roc.true_positive, color=colour, linestyle=line, label=label)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_aspect("equal")

@@ -55,15 +55,23 @@ def plane_figure(points: Sequence[Point], *, auc_label: str, time_label: str) ->
     axes.set_xscale("log")
     times = np.array([p.milliseconds for p in known])
     axes.set_xlim(times.min() / 2.5, times.max() * 6)
-    axes.set_ylim(min(0.49, min(p.auc for p in known) - 0.01), 1.015)
+    axes.set_ylim(min(0.49, min(p.auc for p in known) - 0.01), 1.04)
     axes.axhline(0.5, color=GREY, linewidth=0.9, linestyle="--")
     axes.step(*front, where="post", color=GREY, linewidth=1.0, linestyle=":", label="best published so far")
-    for point in known:
+    drawn: list[Point] = []
+    for point in sorted(known, key=lambda p: p.milliseconds):
+        # Below and to the left where the label of a neighbour already is.
+        crowded = any(
+            abs(np.log10(point.milliseconds / other.milliseconds)) < 0.35 and abs(point.auc - other.auc) < 0.022
+            for other in drawn
+        )
+        drawn.append(point)
+        offset = (-5, -12) if crowded else (8 if point.own else 5, 4)
         marker, colour, size = ("*", RED, 17) if point.own else ("o", BLUE, 6)
         axes.plot(point.milliseconds, point.auc, marker, color=colour, markersize=size, zorder=5 if point.own else 3)
         axes.annotate(
-            point.name, (point.milliseconds, point.auc), xytext=(8 if point.own else 5, 4),
-            textcoords="offset points", fontsize=10.5 if point.own else 8.5,
+            point.name, (point.milliseconds, point.auc), xytext=offset, textcoords="offset points",
+            fontsize=10.5 if point.own else 8.5,
             fontweight="bold" if point.own else "normal", color=colour if point.own else "black", zorder=6,
         )  # fmt: skip
     if len(front[0]) > 1:
