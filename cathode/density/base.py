@@ -19,7 +19,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConditionalDensity", "NonFiniteError", "Tractable", "log_prob", "noise_shape", "sample"]
+__all__ = ["ConditionalDensity", "NonFiniteError", "Starting", "Tractable", "log_prob", "noise_shape", "sample"]
 
 
 class NonFiniteError(ArithmeticError):
@@ -71,6 +71,14 @@ class Tractable(Protocol):
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The noise of an event: the inverse of ``decode``."""
+
+
+@runtime_checkable
+class Starting(Protocol):
+    """A density whose initial weights may depend on training events."""
+
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Choose the start of training from some of its events."""
 
 
 def noise_shape(density: ConditionalDensity) -> tuple[int, ...]:

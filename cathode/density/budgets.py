@@ -74,7 +74,7 @@ class Budgets(nn.Module):
         )
 
     def share(self, remainder: Tensor, part: slice) -> Tensor:
-        """Logarithm, in units of the threshold, of an equal share of the remainder ``(B, n)`` of the features ``part``."""
+        """Logarithm of an equal share of the remainder ``(B, n)`` of the features ``part``, in units of the threshold."""
         return torch.log(remainder / (self.threshold * self.left[part].to(remainder)) + 0.05)
 
     def spend(self, wanted: Tensor, remainder: Tensor, part: slice) -> Tensor:
@@ -82,10 +82,14 @@ class Budgets(nn.Module):
 
         Args:
             wanted: ``(B, n)``, sampled without the rules: 0, at least t, or infinite for the whole remainder.
-            remainder: ``(B, n)`` before them.
+            remainder: ``(B, n)`` before them, each 0 or at least t.
             part: Which features they are; the last of a block takes whatever is left.
+
+        Returns:
+            ``(B, n)``: each 0 or at least t, and so is what it leaves.
         """
-        takes_all = (wanted > remainder - self.threshold) | self.last[part]
+        # What would be left, rounded as `charge` rounds it: comparing wanted with R - t can leave less than t.
+        takes_all = (remainder - wanted < self.threshold) | self.last[part]
         return torch.where(takes_all, remainder, wanted)
 
     def charge(self, remainders: Tensor, amounts: Tensor, part: slice) -> Tensor:

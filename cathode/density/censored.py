@@ -2,7 +2,7 @@ r"""Autoregressive density of amounts that are exactly zero below a threshold.
 
 Energies in the cells of a detector, or of any list with a noise cut, are zero or at least :math:`t`.  A smooth density
 must smear the zeros out and cut afterwards; here they are part of the distribution.  The conditional of an amount is
-a mixture of logistic distributions in :math:`y = \log(x / t)`, *censored* at both ends (Tobin 1958 for one component):
+a mixture of Gaussians in :math:`y = \log(x / t)`, *censored* at both ends (Tobin 1958 for one component):
 
 .. math::
     P(x = 0) &= w_0 + \sum_k w_k F_k(0), \\
@@ -30,7 +30,8 @@ from cathode.density.registry import buildable
 
 __all__ = ["CensoredAutoregressive"]
 
-_LOG_SCALE = (-7.0, 4.0)
+_LOG_SCALE = (-7.0, 2.0)
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 # Numbers that describe a known amount to the network: logarithm, whether it is positive, and something in between.
 _INPUTS = 3
 _EMBEDDING = 16
@@ -67,6 +68,8 @@ class CensoredAutoregressive(ConditionalDensity):
     loss_is_nll = True
     near: Tensor
     told: Tensor
+    order: Tensor
+    inverse_order: Tensor
 
     def __init__(
         self,
@@ -98,6 +101,10 @@ class CensoredAutoregressive(ConditionalDensity):
             raise ValueError("blocks and totals go together, one context column for each block")
         if blocks is not None and threshold is None:
             raise ValueError("known sums need a threshold")
+        if any(len(rows) != features for rows in (blocks, neighbours, hints) if rows is not None):
+            raise ValueError(f"blocks, neighbours and hints are lists of {features}, one entry for each feature")
+        if any(not 0 <= c < context_features for c in [*(totals or []), *(c for row in hints or [] for c in row)]):
+            raise ValueError(f"totals and hints are numbers of the {context_features} context columns")
         self.event_shape = (features,)
         self.context_features = context_features
         self.threshold, self.components = threshold, components
@@ -198,14 +205,60 @@ class CensoredAutoregressive(ConditionalDensity):
         raw = self.mix(torch.cat(seen, -1))
         raw = raw + torch.einsum("bvq,vqp->bvp", q, self.direct[members]) + self.bias[members]
         weights = self.atoms + self.components
-        logits, location, log_scale = raw[..., :weights], raw[..., weights : -self.components], raw[..., -self.components :]
-        location = location if share is None else location + share
+        logits, location, log_scale = raw.split([weights, self.components, self.components], -1)
+        if share is not None and remainder is not None and self.threshold is not None:
+            location = location + share
+            # The more is left the less likely one feature takes it all: without this the small probabilities that a
+            # network leaves everywhere give, one time in a thousand, everything to a feature that never has much.
+            steep = torch.log1p(remainder / self.threshold).unsqueeze(-1)
+            logits = torch.cat([logits[..., :1], logits[..., 1:2] - steep, logits[..., 2:]], -1)
         return torch.log_softmax(logits, -1), location, log_scale.clamp(*_LOG_SCALE)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Start from the features' own distributions: probabilities of the atoms, and components at the quantiles.
+
+        Shares of a sum may differ by orders of magnitude; from a common start, components far below it would first
+        grow wide, and some would stay so.
+
+        Args:
+            x: ``(N, D)`` training events, a few thousand are enough.
+            context: ``(N, C)``.
+        """
+        x = x[:, self.order]
+        _, totals = self._context(context)
+        active, y = torch.ones_like(x, dtype=torch.bool), x
+        whole = torch.zeros_like(active)
+        if self.threshold is not None:
+            y = torch.log((x / self.threshold).clamp_min(1.0))
+        if self.budgets is not None and totals is not None:
+            remainder = self.budgets.remainders(x)
+            active = (remainder > 0) & ~self.budgets.last
+            whole = active & (x > 0) & (x >= remainder)
+            y = y - self.budgets.share(remainder, slice(0, x.shape[1]))
+        zero = active & (x <= 0) if self.threshold is not None else torch.zeros_like(active)
+        k, first = self.components, self.atoms
+        for i in range(x.shape[1]):
+            count = float(active[:, i].sum())
+            values = y[active[:, i] & ~zero[:, i] & ~whole[:, i], i]
+            if first:
+                # One pseudo-event keeps what was never seen possible; the network's own term for "takes all" stays.
+                self.bias[i, 0] = math.log((float(zero[:, i].sum()) + 1.0) / (len(values) + 1.0)) + math.log(k)
+            if first > 1:
+                self.bias[i, 1] = math.log((float(whole[:, i].sum()) + 1.0) / (len(values) + 1.0)) + math.log(k)
+            if count and len(values) >= 2 * k:
+                places = torch.quantile(values, (torch.arange(k, device=x.device) + 0.5).to(values) / k)
+                spread = float(places[-1] - places[0]) / max(k - 1, 1) if k > 1 else float(values.std())
+                self.bias[i, first + k : first + 2 * k] = places
+                self.bias[i, first + 2 * k :] = math.log(max(spread, 0.05))
 
     # -- density ---------------------------------------------------------------------------------------------
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Log-density ``(B,)``: probability of the zeros and remainders times density of the other amounts, nats."""
+        """Log-density ``(B,)``: probability of the zeros and remainders times density of the other amounts, nats.
+
+        Known sums are taken from the events: the context's must be theirs.
+        """
         x = x[:, self.order]
         seen, totals = self._context(context)
         remainder = total = None
@@ -218,18 +271,17 @@ class CensoredAutoregressive(ConditionalDensity):
         y = x if self.threshold is None else torch.log((x / self.threshold).clamp_min(1.0))
         inverse = torch.exp(-log_scale)
         u = (y.unsqueeze(-1) - location) * inverse
-        size = u.abs()
-        inside = torch.logsumexp(log_w[..., self.atoms :] - size - 2 * functional.softplus(-size) - log_scale, -1)
+        inside = torch.logsumexp(log_w[..., self.atoms :] - 0.5 * u.square() - log_scale, -1) - _HALF_LOG_2PI
         if self.threshold is None:
             return inside.sum(-1)
         zero = torch.logsumexp(
-            torch.cat([log_w[..., :1], log_w[..., self.atoms :] + functional.logsigmoid(-location * inverse)], -1), -1
+            torch.cat([log_w[..., :1], log_w[..., self.atoms :] + torch.special.log_ndtr(-location * inverse)], -1), -1
         )
         value = torch.where(x > 0, inside - y - math.log(self.threshold), zero)
         if remainder is None:
             return value.sum(-1)
         bound = torch.log(((remainder - self.threshold) / self.threshold).clamp_min(1.0))
-        beyond = functional.logsigmoid((location - bound.unsqueeze(-1)) * inverse)
+        beyond = torch.special.log_ndtr((location - bound.unsqueeze(-1)) * inverse)
         whole = torch.logsumexp(torch.cat([log_w[..., 1:2], log_w[..., 2:] + beyond], -1), -1)
         value = torch.where((x > 0) & (x >= remainder), whole, value)
         settled = (remainder <= 0) | self.budgets.last  # type: ignore[union-attr]
@@ -251,9 +303,7 @@ class CensoredAutoregressive(ConditionalDensity):
         """Amounts ``(B, D)`` from noise ``(B, 2 D)``, group after group; exact zeros and sums."""
         self._refuse(mask)
         d = self.event_shape[0]
-        # Uniform numbers kept where float32 still tells them from 0 and 1.
-        uniform = (0.5 + 0.5 * torch.erf(noise * math.sqrt(0.5))).clamp(1e-6, 1.0 - 1e-6)
-        choice, place = uniform[:, :d], torch.logit(uniform[:, d:])
+        choice, place = 0.5 + 0.5 * torch.erf(noise[:, :d] * math.sqrt(0.5)), noise[:, d:]
         seen, totals = self._context(context)
         stepper = self.network.stepper(seen, len(noise))
         pieces: list[Tensor] = []

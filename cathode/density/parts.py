@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from cathode.density.base import ConditionalDensity, noise_shape
+from cathode.density.base import ConditionalDensity, Starting, noise_shape
 from cathode.density.registry import buildable
 
 __all__ = ["SumsThenParts"]
@@ -34,7 +34,6 @@ class SumsThenParts(ConditionalDensity):
         ValueError: Densities and blocks that do not fit each other.
     """
 
-    loss_is_nll = True
     member: Tensor
 
     def __init__(
@@ -58,6 +57,11 @@ class SumsThenParts(ConditionalDensity):
         self._widths = [math.prod(shape) for shape in self._shapes]
         self.register_buffer("member", torch.tensor(blocks), persistent=False)
 
+    @property
+    def loss_is_nll(self) -> bool:
+        """Whether :meth:`loss` is ``-log p(x | c)``."""
+        return all(bool(getattr(density, "loss_is_nll", False)) for density in (self.sums, self.parts))
+
     def noise(
         self, count: int, *, mask: Tensor | None = None, generator: torch.Generator, dtype: torch.dtype | None = None
     ) -> Tensor:
@@ -69,6 +73,13 @@ class SumsThenParts(ConditionalDensity):
         """``(B, N)``, added in float64."""
         zeros = torch.zeros((len(x), self.sums.event_shape[0]), dtype=torch.float64, device=x.device)
         return zeros.index_add(1, self.member, x.double()).to(x.dtype)
+
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Let both densities start from training events ``(N, D)``, ``(N, C)``, where they can."""
+        sums = self.block_sums(x)
+        for density, values, given in ((self.sums, sums, context), (self.parts, x, self._given(context, sums))):
+            if isinstance(density, Starting):
+                density.initialise(values, given)
 
     @staticmethod
     def _given(context: Tensor | None, sums: Tensor) -> Tensor:
@@ -92,5 +103,6 @@ class SumsThenParts(ConditionalDensity):
         """Amounts ``(B, D)``."""
         first, second = noise.split(self._widths, 1)
         sums = self.sums.decode(first.unflatten(1, self._shapes[0]), context, mask=mask)
-        sums = torch.where(sums >= self.threshold, sums, torch.zeros_like(sums))
+        # NaN stays NaN: it must show, not become an event without amounts.
+        sums = torch.where(sums < self.threshold, torch.zeros_like(sums), sums)
         return self.parts.decode(second.unflatten(1, self._shapes[1]), self._given(context, sums), mask=mask)

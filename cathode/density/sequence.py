@@ -4,9 +4,9 @@ r"""A long vector of amounts as a sequence of equal blocks, with one network for
 
 Each block (a layer of a calorimeter) has D amounts with a known sum :math:`T_l`; the *cell* is a
 density of one block (:class:`~cathode.density.censored.CensoredAutoregressive`, say), shared by all S blocks, which
-learn from each other: S times the training events for 1/S of the weights.  A block sees the w blocks before it amount by amount, the
-sums of all blocks, its own number and a running mean of everything before (layer-by-layer generation as in L2LFlows,
-arXiv 2302.11594, with one network instead of one flow per layer).
+learn from each other: S times the training events for 1/S of the weights.  A block sees the w blocks before it amount
+by amount, its own number, the sums of the blocks around it and a running mean of everything before (layer-by-layer
+generation as in L2LFlows, arXiv 2302.11594, with one network instead of one flow per layer).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cathode.density.base import ConditionalDensity, noise_shape
+from cathode.density.base import ConditionalDensity, Starting, noise_shape
 from cathode.density.registry import buildable
 
 __all__ = ["AmountSequence", "CellContext"]
@@ -99,6 +99,8 @@ class AmountSequence(ConditionalDensity):
         super().__init__()
         if context_features < blocks or window < 1:
             raise ValueError(f"the context needs at least {blocks} columns for the sums, and the window one block")
+        if threshold <= 0:
+            raise ValueError(f"threshold is {threshold}; give a positive amount")
         features = cell.event_shape[0]
         told = CellContext(blocks, features, context_features, window, memory)
         if cell.context_features != told.columns:
@@ -164,6 +166,17 @@ class AmountSequence(ConditionalDensity):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Sum of the cell's losses over the blocks ``(B,)``."""
+        rows, told = self._rows(x, context)
+        return self.cell.loss(rows, told, generator=generator).unflatten(0, (len(x), self.blocks)).sum(1)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Let the cell start from the blocks of training events ``(N, S D)``, ``(N, C)``."""
+        if isinstance(self.cell, Starting):
+            self.cell.initialise(*self._rows(x, context))
+
+    def _rows(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Blocks ``(B S, D)`` and what the cell is told about each."""
         if context is None:
             raise ValueError("the sums of the blocks are part of the context")
         rows = x.unflatten(1, (self.blocks, self.features))
@@ -172,8 +185,7 @@ class AmountSequence(ConditionalDensity):
         memory = self.remember(torch.cat([past, outside], 2))
         recent = past[:, :, : 2 * self.window * self.features]
         told = torch.cat([outside, memory, recent, totals.unsqueeze(2)], 2)
-        losses = self.cell.loss(rows.flatten(0, 1), told.flatten(0, 1), generator=generator)
-        return losses.unflatten(0, rows.shape[:2]).sum(1)
+        return rows.flatten(0, 1), told.flatten(0, 1)
 
     def decode(self, noise: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
         """Amounts ``(B, S D)``, block after block."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cathode.density.base import ConditionalDensity
+from cathode.density.base import ConditionalDensity, Starting
 from cathode.density.registry import buildable
 
 __all__ = ["Symmetric"]
@@ -67,6 +67,11 @@ class Symmetric(ConditionalDensity):
         device = x.device if generator is None else generator.device
         element = torch.randint(len(self.source), (len(x),), generator=generator, device=device)
         return x.gather(1, self.source[element.to(x.device)])
+
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Let the inner density start from training events ``(N, D)``, ``(N, C)``, where it can."""
+        if isinstance(self.density, Starting):
+            self.density.initialise(x, context)
 
     def loss(
         self,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from cathode.density.base import ConditionalDensity
-from cathode.density.bijections import Bijection, Columns, Compose, Identity, Log, Standardize
+from cathode.density.base import ConditionalDensity, Starting
+from cathode.density.bijections import Affine, Bijection, Columns, Compose, Identity, Log, Standardize
 from cathode.density.bijections.relative import Relative
 from cathode.density.censored import CensoredAutoregressive
 from cathode.density.parts import SumsThenParts
@@ -20,12 +20,15 @@ __all__ = ["autoregressive_energies", "autoregressive_shape"]
 
 # Layers of equal layout from which on sharing one network pays.
 _SEQUENCE_LAYERS = 9
+# Showers that initial weights are chosen from; fewer for showers of more voxels than this.
+_FIRST_LOOK = 4000
+_VOXELS = 400
 
 
 def conditions(context: torch.Tensor, *, totals: int = 0) -> Bijection:
     """Context as the networks see it: logarithm of the incident energy, other conditions standardised, sums in MeV.
 
-    A condition that never varies is left as a constant.
+    A condition that never varies is seen as 0.
 
     Args:
         context: Training contexts ``(N, C)``; the last ``totals`` columns are sums.
@@ -33,8 +36,10 @@ def conditions(context: torch.Tensor, *, totals: int = 0) -> Bijection:
     """
     columns = context.shape[1] - totals
     varies = (context.amax(0) > context.amin(0)).tolist()
-    parts: list[Bijection] = [Compose([Log(1), Standardize(1)]) if varies[0] else Log(1)]
-    parts += [Standardize(1) if varies[c] else Identity(1) for c in range(1, columns)]
+    first = context[0].double()
+    energy = Standardize(1) if varies[0] else Affine(1, float(first[0].log()))
+    parts: list[Bijection] = [Compose([Log(1), energy])]
+    parts += [Standardize(1) if varies[c] else Affine(1, float(first[c])) for c in range(1, columns)]
     if totals:
         parts.append(Identity(totals))
     return Columns(parts).fit(context)
@@ -58,10 +63,13 @@ def autoregressive_energies(
     network = CensoredAutoregressive(
         1, columns, components=settings.components, hidden=settings.hidden, layers=1, bottleneck=8
     )
+    # What comes last takes what is left over, rounding errors of all others included: the largest bears it best.
+    rising = layers.double().mean(0).argsort().tolist()
     parts = CensoredAutoregressive(
         count,
         columns + 1,
         threshold=threshold,
+        order=rising,
         blocks=[0] * count,
         totals=[columns],
         components=settings.components,
@@ -69,6 +77,9 @@ def autoregressive_energies(
         layers=settings.layers,
     )
     known = conditions(torch.cat([context, total.to(context)], 1), totals=1)
+    some = slice(0, _FIRST_LOOK)
+    network.initialise(response.forward_and_log_det(total[some].to(context), context[some])[0])
+    parts.initialise(layers[some], known.forward_and_log_det(torch.cat([context, total.to(context)], 1)[some])[0])
     return SumsThenParts(
         Preprocessed(response, network, seen),
         Preprocessed(Identity(count), parts, known),
@@ -79,14 +90,20 @@ def autoregressive_energies(
 
 
 def autoregressive_shape(
-    settings: AutoregressiveShape, geometry: Geometry, context: torch.Tensor, *, threshold: float
+    settings: AutoregressiveShape,
+    geometry: Geometry,
+    voxels: torch.Tensor,
+    context: torch.Tensor,
+    *,
+    threshold: float,
 ) -> ConditionalDensity:
     """Density of voxel energies given context and layer energies, preprocessing fitted, network untrained.
 
     Args:
         settings: Of the stage.
         geometry: Layout of the voxels.
-        context: Training contexts with the layer energies, ``(N, C + L)``.
+        voxels: Training showers ``(N, V)`` [MeV].
+        context: Their contexts with the layer energies, ``(N, C + L)``.
         threshold: [MeV].
 
     Raises:
@@ -106,6 +123,9 @@ def autoregressive_shape(
         )
     else:
         density = _ringed(settings, found, columns + layers, list(range(columns, columns + layers)), threshold)
+    if isinstance(density, Starting):
+        count = min(_FIRST_LOOK, max(_FIRST_LOOK * _VOXELS // geometry.n_voxels, 100))
+        density.initialise(voxels[:count], known.forward_and_log_det(context[:count])[0])
     if settings.symmetry != "none":
         turns, blocks = rotation_blocks(geometry)
         density = Symmetric(density, turns, blocks, mirror=settings.symmetry == "rotations and mirror")
@@ -128,6 +148,8 @@ def _ringed(
         count,
         context,
         threshold=threshold,
+        # From the outside to the core, which takes what is left over.
+        order=sorted(range(count), key=lambda ring: (found.layer[ring], -abs(found.radius[ring]))),
         blocks=found.layer,
         totals=totals,
         components=settings.components,

@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cathode.density.base import ConditionalDensity
+from cathode.density.base import ConditionalDensity, NonFiniteError
 from cathode.support.errors import UserError
 from cathode.support.seeding import derive_seed
 from cathode.training import FitConfig, FitResult, TrainingData, fit
 from fastsim.generators.autoregressive import autoregressive_energies, autoregressive_shape
+from fastsim.generators.data import EnergyData, ShapeData
 from fastsim.generators.order import rotation_blocks
 from fastsim.generators.settings import (
     AutoregressiveEnergies,
@@ -26,20 +27,7 @@ from fastsim.generators.shape import fit_framed_shape
 from fastsim.generators.u_variables import u_variable_density
 from fastsim.geometry import Geometry
 
-__all__ = ["StageData", "StageFit", "check_stages", "fit_energy", "fit_shape"]
-
-
-@dataclass(frozen=True)
-class StageData:
-    """What a stage learns from.
-
-    Attributes:
-        train: Events and context [MeV].
-        validation: The same, for the validation loss.
-    """
-
-    train: TrainingData
-    validation: TrainingData
+__all__ = ["StageFit", "check_stages", "fit_energy", "fit_shape"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +49,8 @@ def check_stages(settings: GeneratorSettings, geometry: Geometry) -> None:
     """Refuse settings that the geometry has no room for, before anything is computed or written.
 
     Raises:
-        UserError: A symmetry that the geometry does not have, layers that differ in a sequence, or a patch transformer
-            without a regular grid.
+        UserError: A symmetry that the geometry does not have, layers that differ in a sequence, a patch transformer
+            without a regular grid, or a model that cannot learn from streamed showers.
     """
     shape = settings.shape.model
     if isinstance(shape, AutoregressiveShape):
@@ -70,14 +58,24 @@ def check_stages(settings: GeneratorSettings, geometry: Geometry) -> None:
             rotation_blocks(geometry)
         if shape.structure == "sequence" and geometry.shape is None:
             raise UserError(f"shape.model.structure: layers of {geometry.name!r} differ, they cannot share one network")
-    elif shape.network.kind == "patch-transformer" and geometry.shape is None:
+        return
+    if settings.data.stream:
+        raise UserError(
+            "data.stream: the shape model 'framed' looks at all showers at once; use 'autoregressive', or fewer "
+            "showers (data.rows) without streaming"
+        )
+    if shape.network.kind == "patch-transformer" and geometry.shape is None:
         raise UserError(f"shape.model.network: {geometry.name!r} is no regular grid, which a patch transformer needs")
 
 
 def fit_energy(
-    settings: EnergySettings, data: StageData, *, threshold: float, seed: int, checkpoint_dir: Path
+    settings: EnergySettings, data: EnergyData, *, threshold: float, seed: int, checkpoint_dir: Path
 ) -> StageFit:
-    """Train the density of the layer energies ``(B, L)`` [MeV] given the context ``(B, C)``."""
+    """Train the density of the layer energies ``(B, L)`` [MeV] given the context ``(B, C)``.
+
+    Raises:
+        UserError: Layer energies that no preprocessing can be fitted on, or a training that fails numerically.
+    """
     train, model = data.train, settings.model
     assert train.context is not None
     density: ConditionalDensity
@@ -87,28 +85,33 @@ def fit_energy(
             density = autoregressive_energies(model, train.x, train.context, threshold=threshold)
     else:
         density = u_variable_density(model, train.x, train.context, threshold=threshold, seed=seed)
-    return _fit(density, data, settings.training, seed=derive_seed(seed, "energy", "fit"), checkpoint_dir=checkpoint_dir)
+    return _fit(density, data, settings.training, "energy", seed=seed, checkpoint_dir=checkpoint_dir)
 
 
 def fit_shape(
     settings: ShapeSettings,
     geometry: Geometry,
-    data: StageData,
+    data: ShapeData,
     *,
     threshold: float,
     seed: int,
     checkpoint_dir: Path,
 ) -> StageFit:
-    """Train the density of the voxel energies ``(B, V)`` [MeV] given context and layer energies ``(B, C + L)``."""
+    """Train the density of the voxel energies ``(B, V)`` [MeV] given context and layer energies ``(B, C + L)``.
+
+    Raises:
+        UserError: Settings that do not fit the geometry or the data, or a training that fails numerically.
+    """
     train, validation, model = data.train, data.validation, settings.model
-    assert train.context is not None
-    assert validation.context is not None
     if isinstance(model, AutoregressiveShape):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "shape", "weights"))
-            density = autoregressive_shape(model, geometry, train.context, threshold=threshold)
-        fit_seed = derive_seed(seed, "shape", "fit")
-        return _fit(density, data, settings.training, seed=fit_seed, checkpoint_dir=checkpoint_dir)
+            density = autoregressive_shape(model, geometry, data.context, threshold=threshold)
+        return _fit(density, data, settings.training, "shape", seed=seed, checkpoint_dir=checkpoint_dir)
+    if not isinstance(train, TrainingData) or not isinstance(validation, TrainingData):
+        raise UserError("data.stream: this shape model needs all showers in memory")
+    assert train.context is not None
+    assert validation.context is not None
     framed = fit_framed_shape(
         (train.x, train.context),
         (validation.x, validation.context),
@@ -123,9 +126,19 @@ def fit_shape(
 
 
 def _fit(
-    density: ConditionalDensity, data: StageData, config: FitConfig, *, seed: int, checkpoint_dir: Path
+    density: ConditionalDensity,
+    data: EnergyData | ShapeData,
+    config: FitConfig,
+    stage: str,
+    *,
+    seed: int,
+    checkpoint_dir: Path,
 ) -> StageFit:
-    result = fit(density, data.train, data.validation, config, seed=seed, checkpoint_dir=checkpoint_dir)
+    own = derive_seed(seed, stage, "fit")
+    try:
+        result = fit(density, data.train, data.validation, config, seed=own, checkpoint_dir=checkpoint_dir)
+    except NonFiniteError as error:
+        raise UserError(f"training of the {stage} stage: {error}") from error
     return StageFit(result.density.cpu(), result.history, _summary(result))
 
 
