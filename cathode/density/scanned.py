@@ -92,8 +92,7 @@ class ScannedCensored(ConditionalDensity):
         if mask is not None:
             raise ValueError("a censored autoregressive density is a density of vectors; it takes no mask")
         d, rows, steps = self.event_shape[0], noise.shape[0], len(self.members)
-        uniform = (0.5 + 0.5 * torch.erf(noise * math.sqrt(0.5))).clamp(1e-6, 1.0 - 1e-6)
-        choice, place = uniform[:, :d], torch.logit(uniform[:, d:])
+        choice, place = 0.5 + 0.5 * torch.erf(noise[:, :d] * math.sqrt(0.5)), noise[:, d:]
         seen, totals = self.source._context(context)
         state = [shift.expand(rows, -1).clone() for shift in self.source.network.shifts(seen)]
         state.append(torch.zeros_like(state[0]))
