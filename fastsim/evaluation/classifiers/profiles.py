@@ -26,11 +26,11 @@ class TreeSettings:
     """
 
     trees: int = 400
-    leaves: int = 15
+    leaves: int = 31
     learning_rate: float = 0.1
     min_samples_leaf: int = 20
     l2: float = 10.0
-    features_per_split: float = 0.3
+    features_per_split: float = 0.1
     patience: int = 15
     max_features: int = 1000
 
