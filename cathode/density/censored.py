@@ -43,14 +43,15 @@ class CensoredAutoregressive(ConditionalDensity):
 
     Args:
         features: D.
-        context_features: C.  Columns named in ``totals`` are sums in the units of the amounts; the others should have
-            about unit scale.
+        context_features: C.  Columns named in ``totals`` and ``amounts`` are in the units of the amounts, the others
+            should have about unit scale.
         threshold: t, in the units of the amounts.  None: unbounded features of about unit scale, no zeros.
         order: Order of generation, a permutation of the D features; default: as they are.
         groups: Group of each feature *in the order of generation*, never falling; default: each its own.
         blocks: Block of each feature, *as the features are numbered*; those of a block share a known sum, and no two of
             them may be in one group.  Default: no known sums.
         totals: Context column with the sum of each block.
+        amounts: Other context columns in the units of the amounts; the network sees them on a logarithmic scale.
         components: K.
         hidden: Width of the network.
         layers: Its residual blocks.
@@ -81,6 +82,7 @@ class CensoredAutoregressive(ConditionalDensity):
         groups: list[int] | None = None,
         blocks: list[int] | None = None,
         totals: list[int] | None = None,
+        amounts: list[int] | None = None,
         components: int = 4,
         hidden: int = 768,
         layers: int = 2,
@@ -99,12 +101,13 @@ class CensoredAutoregressive(ConditionalDensity):
             raise ValueError(f"threshold is {threshold}; give a positive amount, or none")
         if (blocks is None) != (totals is None) or (blocks is not None and max(blocks) + 1 != len(totals or [])):
             raise ValueError("blocks and totals go together, one context column for each block")
-        if blocks is not None and threshold is None:
-            raise ValueError("known sums need a threshold")
+        if (blocks or amounts) and threshold is None:
+            raise ValueError("known sums and amounts need a threshold")
         if any(len(rows) != features for rows in (blocks, neighbours, hints) if rows is not None):
             raise ValueError(f"blocks, neighbours and hints are lists of {features}, one entry for each feature")
-        if any(not 0 <= c < context_features for c in [*(totals or []), *(c for row in hints or [] for c in row)]):
-            raise ValueError(f"totals and hints are numbers of the {context_features} context columns")
+        named = [*(totals or []), *(amounts or []), *(column for row in hints or [] for column in row)]
+        if any(not 0 <= column < context_features for column in named):
+            raise ValueError(f"totals, amounts and hints are numbers of the {context_features} context columns")
         self.event_shape = (features,)
         self.context_features = context_features
         self.threshold, self.components = threshold, components
@@ -114,9 +117,10 @@ class CensoredAutoregressive(ConditionalDensity):
             else None
         )
         self.totals = list(totals or [])
-        self.rest = [c for c in range(context_features) if c not in self.totals]
+        self.sized = self.totals + [c for c in amounts or [] if c not in self.totals]
+        self.rest = [c for c in range(context_features) if c not in self.sized]
         self.atoms = (threshold is not None) + (blocks is not None)
-        width = len(self.rest) + 2 * len(self.totals)
+        width = len(self.rest) + 2 * len(self.sized)
         self.network = GroupedMade(groups, _INPUTS, bottleneck, width, hidden, layers, context_width)
         numbers = 3 * components + self.atoms
         self.embedding = nn.Parameter(0.5 * torch.randn(features, _EMBEDDING))
@@ -155,12 +159,13 @@ class CensoredAutoregressive(ConditionalDensity):
 
     def _context(self, context: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """What the network sees, and the known sums ``(B, blocks)``."""
-        if context is None or not self.totals or self.threshold is None:
+        if context is None or not self.sized or self.threshold is None:
             return context, None
-        totals = context[:, self.totals].clamp_min(0.0)
-        positive = (totals >= 0.5 * self.threshold).to(totals)
-        scaled = 0.25 * torch.log(totals / self.threshold + 0.5) - 0.5
-        return torch.cat([context[:, self.rest], scaled, positive], 1), totals * positive
+        sizes = context[:, self.sized].clamp_min(0.0)
+        positive = (sizes >= 0.5 * self.threshold).to(sizes)
+        scaled = 0.25 * torch.log(sizes / self.threshold + 0.5) - 0.5
+        totals = (sizes * positive)[:, : len(self.totals)] if self.totals else None
+        return torch.cat([context[:, self.rest], scaled, positive], 1), totals
 
     def _describe(self, x: Tensor) -> Tensor:
         if self.threshold is None:
@@ -275,13 +280,13 @@ class CensoredAutoregressive(ConditionalDensity):
         if self.threshold is None:
             return inside.sum(-1)
         zero = torch.logsumexp(
-            torch.cat([log_w[..., :1], log_w[..., self.atoms :] + torch.special.log_ndtr(-location * inverse)], -1), -1
+            torch.cat([log_w[..., :1], log_w[..., self.atoms :] + _log_cdf(-location * inverse)], -1), -1
         )
         value = torch.where(x > 0, inside - y - math.log(self.threshold), zero)
         if remainder is None:
             return value.sum(-1)
         bound = torch.log(((remainder - self.threshold) / self.threshold).clamp_min(1.0))
-        beyond = torch.special.log_ndtr((location - bound.unsqueeze(-1)) * inverse)
+        beyond = _log_cdf((location - bound.unsqueeze(-1)) * inverse)
         whole = torch.logsumexp(torch.cat([log_w[..., 1:2], log_w[..., 2:] + beyond], -1), -1)
         value = torch.where((x > 0) & (x >= remainder), whole, value)
         settled = (remainder <= 0) | self.budgets.last  # type: ignore[union-attr]
@@ -349,3 +354,8 @@ def _table(rows: list[list[int]]) -> Tensor:
     """Lists of different lengths as one table, filled up with 0."""
     longest = max((len(row) for row in rows), default=0)
     return torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.long).reshape(len(rows), longest)
+
+
+def _log_cdf(u: Tensor) -> Tensor:
+    """Logarithm of the standard normal distribution function; farther out its float32 derivative is wrong."""
+    return torch.special.log_ndtr(u.clamp_min(-200.0))

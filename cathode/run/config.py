@@ -40,7 +40,7 @@ def load_settings(kind: type[S], path: str | Path, overrides: Sequence[str] = ()
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"configuration file {path} is not valid YAML: {error}") from error
+        raise UserError(f"configuration file {path} is not valid YAML: {' '.join(str(error).split())}") from error
     if content is None:
         content = {}
     if not isinstance(content, dict):

@@ -66,22 +66,29 @@ class RunFolder:
             )
 
     @contextmanager
-    def open(self, settings: Any) -> Iterator[RunFolder]:
-        """Make the folder, write the configuration, and log into it for the duration of the block."""
+    def open(self, settings: Any, *, loggers: tuple[str, ...] = ("cathode",)) -> Iterator[RunFolder]:
+        """Make the folder, write the configuration, and log into it for the duration of the block.
+
+        Args:
+            settings: The resolved configuration, a dataclass.
+            loggers: Packages whose messages, from INFO on, go into the log.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.path / _CONFIG) as temporary:
             temporary.write_text(settings_yaml(settings), encoding="utf-8")
         handler = logging.FileHandler(self.path / _LOG, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        package = logging.getLogger("cathode")
-        level = package.level
-        package.addHandler(handler)
-        package.setLevel(logging.INFO)
+        packages = [logging.getLogger(name) for name in loggers]
+        levels = [package.level for package in packages]
+        for package in packages:
+            package.addHandler(handler)
+            package.setLevel(logging.INFO)
         try:
             yield self
         finally:
-            package.removeHandler(handler)
-            package.setLevel(level)
+            for package, level in zip(packages, levels, strict=True):
+                package.removeHandler(handler)
+                package.setLevel(level)
             handler.close()
 
     def finish(self) -> None:

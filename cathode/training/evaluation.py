@@ -16,8 +16,8 @@ __all__ = ["LossFunction", "evaluate", "sequential_batches", "statistics_rows"]
 
 LossFunction = Callable[..., Tensor]
 
-# What before_evaluation() sees of data that is not in memory.
-_STATISTICS_ROWS = 262_144
+# What before_evaluation() sees of data that is not in memory: so many rows, and not many more numbers.
+_STATISTICS_ROWS, _STATISTICS_NUMBERS = 262_144, 1 << 25
 
 
 def sequential_batches(
@@ -79,15 +79,19 @@ def evaluate(
 
 
 def statistics_rows(data: TrainingData | BatchSource, batch_size: int, *, seed: int) -> TrainingData:
-    """Training events for ``before_evaluation``: all when they are in memory, else the first 262,144 of an epoch."""
+    """Training events for ``before_evaluation``: all when they are in memory, else the first of an epoch.
+
+    Of a source these are 262,144 events, or as many as hold 2^25 numbers (128 MB), whatever is less.
+    """
     if isinstance(data, TrainingData):
         return data
     pieces: list[TrainingData] = []
-    count = 0
+    count = numbers = 0
     for batch in data.batches(0, batch_size=batch_size, seed=seed):
         pieces.append(batch)
         count += len(batch)
-        if count >= _STATISTICS_ROWS:
+        numbers += batch.x.numel()
+        if count >= _STATISTICS_ROWS or numbers >= _STATISTICS_NUMBERS:
             break
 
     def joined(name: str) -> Tensor | None:

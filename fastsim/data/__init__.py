@@ -5,12 +5,13 @@ from __future__ import annotations
 from fastsim.data.files import ShowerFile, read_showers, sniff
 from fastsim.data.samples import SAMPLES, resolve_sample, sample_geometry, sample_path
 from fastsim.data.showers import Showers
-from fastsim.data.writers import ShowerWriter, write_showers
+from fastsim.data.writers import ShowerWriter, check_output, write_showers
 
 __all__ = [
     "SAMPLES",
     "ShowerFile",
     "ShowerWriter",
+    "check_output",
     "Showers",
     "read_showers",
     "resolve_sample",

@@ -38,6 +38,6 @@ def incident_energies(
             raise ValueError
     except ValueError as error:
         raise UserError(
-            f"--energies takes values in MeV, or LOW:HIGH or LOW:HIGH:flat with 0 < LOW < HIGH, got {' '.join(words)}"
+            f"--energies must be positive values in MeV, or LOW:HIGH or LOW:HIGH:flat with 0 < LOW < HIGH, got {' '.join(words)}"
         ) from error
     return values[np.arange(count) % len(values)]

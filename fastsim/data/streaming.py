@@ -6,6 +6,7 @@ quantities that the stages of a generator learn, within a bound on memory.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 
@@ -59,14 +60,15 @@ def training_data(showers: Showers, stage: str, *, threshold: float = 0.0) -> Tr
 class ShowerSource:
     """A :class:`~cathode.training.data.BatchSource` over a :class:`~fastsim.data.files.ShowerFile`.
 
-    Each epoch blocks of consecutive rows come in random order; as many as fit in ``memory_mb`` are read and their rows
-    shuffled together.  Every row appears once per epoch, except that with several ranks up to ``world - 1`` rows of
-    each pool are left out, so that shares are equal.
+    Each epoch blocks of neighbouring rows come in random order; as many as fit in ``memory_mb`` are read and their
+    rows shuffled together.  Every row appears once per epoch, except that with several ranks up to ``world - 1`` rows
+    of each pool are left out, so that shares are equal.
 
     Args:
         file: The showers.
         stage: See :func:`training_data`.
-        rows: First row and row after the last; all by default.  Splits training from validation data.
+        rows: First row and row after the last, or the rows themselves, an array of rising numbers; all by default.
+            Splits training from validation data.
         threshold: Energies below [MeV] are set to 0.
         memory_mb: Bound on what a pool takes while it is read and shuffled [MB].
         blocks_in_memory: Blocks that are mixed in a pool.
@@ -80,16 +82,14 @@ class ShowerSource:
         file: ShowerFile,
         stage: str,
         *,
-        rows: tuple[int, int] | None = None,
+        rows: tuple[int, int] | NDArray[np.integer] | None = None,
         threshold: float = 0.0,
         memory_mb: float = 2048.0,
         blocks_in_memory: int = 8,
     ) -> None:
         if stage not in STAGES:
             raise UserError(f"unknown stage {stage!r}; expected one of {', '.join(STAGES)}")
-        self._start, self._stop = rows or (0, len(file))
-        if not 0 <= self._start < self._stop <= len(file):
-            raise UserError(f"rows {self._start} to {self._stop} are not within the {len(file)} showers of {file!r}")
+        self._index = _rows(rows, file)
         self._file, self._stage, self._threshold = file, stage, threshold
         self._blocks = blocks_in_memory
         row_bytes = 4 * (file.geometry.n_voxels + 2 * file.geometry.n_layers + len(file.condition_names) + 1)
@@ -103,7 +103,7 @@ class ShowerSource:
     @property
     def events(self) -> int:
         """Showers of one epoch."""
-        return self._stop - self._start
+        return len(self._index)
 
     @property
     def mean_weight(self) -> float:
@@ -118,17 +118,24 @@ class ShowerSource:
     def fingerprint(self) -> str:
         """Files, rows and stage: what a checkpoint compares."""
         files = ", ".join(f"{path.name} {path.stat().st_size} bytes" for path in self._file.paths)
-        return f"{files}; rows {self._start}-{self._stop}; {self._stage}; threshold {self._threshold!r} MeV"
+        first, last = int(self._index[0]), int(self._index[-1])
+        rows = f"{first}-{last + 1}"
+        if len(self._index) <= last - first:
+            rows += f" without some {hashlib.sha256(self._index.astype('<i8').tobytes()).hexdigest()[:16]}"
+        return f"{files}; rows {rows}; {self._stage}; threshold {self._threshold!r} MeV"
 
     def batches(
         self, epoch: int, *, batch_size: int, seed: int, rank: int = 0, world: int = 1
     ) -> Iterator[TrainingData]:
         """Batches of this epoch and rank."""
         rng = numpy_generator(seed, "showers", epoch)
-        starts = rng.permutation(np.arange(self._start, self._stop, self._block_rows))
+        # Rows of a block lie within `block_rows` of the file, so that reading from the first to the last is bounded.
+        of_row = (self._index - self._index[0]) // self._block_rows
+        blocks = np.split(self._index, np.flatnonzero(np.diff(of_row)) + 1)
+        starts = rng.permutation(len(blocks))
         left: TrainingData | None = None
         for group in np.split(starts, range(self._blocks, len(starts), self._blocks)):
-            pool = self._pool(np.sort(group))
+            pool = self._pool([blocks[block] for block in np.sort(group)])
             order = rng.permutation(len(pool))
             # A batch at a time is copied out of the pool; shuffling it as a whole would double it.
             share = torch.from_numpy(order[rank::world][: len(pool) // world])
@@ -152,17 +159,30 @@ class ShowerSource:
         # Exact for one rank; for several but for the few rows that are left out of each pool.
         return math.ceil(self.events / world / batch_size)
 
-    def _pool(self, starts: NDArray[np.int64]) -> TrainingData:
-        parts = [
-            training_data(
-                self._file.read(int(first), min(int(first) + self._block_rows, self._stop)),
-                self._stage,
-                threshold=self._threshold,
-            )
-            for first in starts
-        ]
+    def _pool(self, blocks: list[NDArray[np.int64]]) -> TrainingData:
+        parts = [training_data(self._read(rows), self._stage, threshold=self._threshold) for rows in blocks]
         context = torch.cat([part.context for part in parts if part.context is not None])
         return TrainingData.unchecked(torch.cat([part.x for part in parts]), context)
+
+
+    def _read(self, rows: NDArray[np.int64]) -> Showers:
+        first, stop = int(rows[0]), int(rows[-1]) + 1
+        showers = self._file.read(first, stop)
+        return showers if len(rows) == stop - first else showers[rows - first]
+
+
+def _rows(rows: tuple[int, int] | NDArray[np.integer] | None, file: ShowerFile) -> NDArray[np.int64]:
+    if rows is None or isinstance(rows, tuple):
+        start, stop = rows or (0, len(file))
+        if not 0 <= start < stop <= len(file):
+            raise UserError(f"rows {start} to {stop} are not within the {len(file)} showers of {file!r}")
+        return np.arange(start, stop)
+    index = np.asarray(rows, dtype=np.int64)
+    if index.ndim != 1 or not len(index) or bool((np.diff(index) <= 0).any()):
+        raise UserError("rows must be a list of rising row numbers, at least one")
+    if index[0] < 0 or index[-1] >= len(file):
+        raise UserError(f"rows {index[0]} to {index[-1] + 1} are not within the {len(file)} showers of {file!r}")
+    return index
 
 
 def _joined(first: TrainingData, second: TrainingData) -> TrainingData:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,11 +20,13 @@ from fastsim.data.formats.calochallenge import allocate, append
 from fastsim.data.showers import Showers
 from fastsim.geometry import Geometry
 
-__all__ = ["ShowerWriter", "write_showers"]
+__all__ = ["ShowerWriter", "check_output", "write_showers"]
 
 # A piece on disk is about this large: often enough not to lose much, rarely enough not to make thousands of files.
 _PIECE_BYTES = 32 << 20
 _DESCRIPTION = "description.json"
+# Attribute of a finished file: hash of what made it.
+_IDENTITY = "identity"
 
 
 def write_showers(path: str | Path, showers: Showers, *, format: str = "calochallenge", compression: int = 4) -> None:
@@ -44,6 +47,38 @@ def write_showers(path: str | Path, showers: Showers, *, format: str = "calochal
         FORMATS[format].create(temporary, showers, compression=compression)
 
 
+def check_output(
+    path: Path, *, overwrite: bool, resume: bool = False, identity: Mapping[str, Any] | None = None
+) -> bool:
+    """Refuse to replace a file unasked, before anything is computed.
+
+    Args:
+        path: File that is going to be written.
+        overwrite: Replace whatever is there.
+        resume: A finished file of the same ``identity`` is welcome.
+        identity: As of :class:`ShowerWriter`.
+
+    Returns:
+        Whether the file is finished already.
+
+    Raises:
+        UserError: The file is there and may not be replaced, or is a folder.
+    """
+    if path.is_dir():
+        raise UserError(f"output {path} is a folder; give the name of a file")
+    if not path.exists() or overwrite:
+        return False
+    if not resume:
+        raise UserError(f"output {path} exists: add --overwrite or choose another --output")
+    made_of = None
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as stream:
+            made_of = stream.attrs.get(_IDENTITY)
+    if made_of != _hash(identity):
+        raise UserError(f"output {path} holds something else: add --overwrite or choose another --output")
+    return True
+
+
 class ShowerWriter:
     """A CaloChallenge file that grows.
 
@@ -60,7 +95,8 @@ class ShowerWriter:
         piece_rows: Rows of a piece; default about 32 MB.
         compression: Level of gzip of the final file.
 
-    Used as a context manager it closes at the end; after an exception it keeps the pieces for ``resume``.
+    Used as a context manager it closes at the end; after an exception it keeps the pieces for ``resume``, if there
+    are any.
 
     Raises:
         UserError: The folder cannot be written to, or ``resume`` finds work of another identity.
@@ -82,9 +118,12 @@ class ShowerWriter:
         self.condition_names = tuple(condition_names)
         #: Attributes of the finished file: numbers and text, may be changed until it is closed.
         self.attributes: dict[str, Any] = {}
+        #: Sums of what came with the showers, over all of them, also those of an earlier process.
+        self.counts: dict[str, float] = {}
         self._compression = compression
         self._piece_rows = piece_rows or max(1, _PIECE_BYTES // (4 * geometry.n_voxels))
         self._folder = self.path.with_name(f"{TEMPORARY}{self.path.name}.pieces")
+        self._identity = _hash(identity)
         description = {
             "geometry": geometry.digest,
             "condition_names": list(self.condition_names),
@@ -93,6 +132,9 @@ class ShowerWriter:
         if not resume:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._pieces = self._continue(description)
+        for path, _ in self._pieces:
+            self._count(_read_counts(path))
+        self._pending: dict[str, float] = {}
         self._buffer: list[Showers] = []
         self._buffered = 0
         self._stored = sum(rows for _, rows in self._pieces)
@@ -102,8 +144,12 @@ class ShowerWriter:
         """Showers so far, in pieces on disk and in memory."""
         return self._stored + self._buffered
 
-    def append(self, showers: Showers) -> None:
+    def append(self, showers: Showers, counts: Mapping[str, float] | None = None) -> None:
         """Add showers.
+
+        Args:
+            showers: Of the writer's geometry and conditions.
+            counts: Numbers about these showers, to be added up in :attr:`counts`.
 
         Raises:
             UserError: Another geometry or other conditions, a closed writer, or the disk is full.
@@ -117,6 +163,9 @@ class ShowerWriter:
             )
         if not len(showers):
             return
+        for name, value in (counts or {}).items():
+            self._pending[name] = self._pending.get(name, 0.0) + value
+        self._count(counts or {})
         self._buffer.append(showers)
         self._buffered += len(showers)
         if self._buffered >= self._piece_rows:
@@ -129,10 +178,14 @@ class ShowerWriter:
         piece = Showers.concatenate(self._buffer)
         path = self._folder / f"{len(self._pieces):06d}-{len(piece)}.hdf5"
         with _writing(path) as temporary:
-            _write_piece(temporary, piece)
+            _write_piece(temporary, piece, self._pending)
         self._pieces.append((path, len(piece)))
         self._stored += len(piece)
-        self._buffer, self._buffered = [], 0
+        self._buffer, self._buffered, self._pending = [], 0, {}
+
+    def _count(self, counts: Mapping[str, float]) -> None:
+        for name, value in counts.items():
+            self.counts[name] = self.counts.get(name, 0.0) + value
 
     def close(self) -> None:
         """Write the file and remove the pieces."""
@@ -144,6 +197,7 @@ class ShowerWriter:
             for path, _ in self._pieces:
                 append(stream, _read_piece(path, self.geometry, self.condition_names))
             stream.attrs.update(self.attributes)
+            stream.attrs[_IDENTITY] = self._identity
         self._closed = True
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -162,6 +216,8 @@ class ShowerWriter:
             self.close()
         elif not self._closed:
             self.flush()
+            if not self._stored:
+                self.discard()
 
     def _continue(self, description: dict[str, Any]) -> list[tuple[Path, int]]:
         try:
@@ -185,6 +241,11 @@ class ShowerWriter:
         return pieces
 
 
+def _hash(identity: Mapping[str, Any] | None) -> str:
+    text = json.dumps(dict(identity or {}), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
     """A path at which a new file can be made, which becomes ``path`` when it is whole."""
@@ -196,12 +257,18 @@ def _writing(path: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _write_piece(path: Path, showers: Showers) -> None:
+def _write_piece(path: Path, showers: Showers, counts: Mapping[str, float]) -> None:
     with h5py.File(path, "w") as stream:
+        stream.attrs["counts"] = json.dumps(dict(counts))
         stream.create_dataset("incident_energies", data=showers.incident_energy)
         stream.create_dataset("showers", data=showers.energies, compression="lzf", shuffle=True)
         if showers.conditions is not None:
             stream.create_dataset("conditions", data=showers.conditions)
+
+
+def _read_counts(path: Path) -> dict[str, float]:
+    with h5py.File(path, "r") as stream:
+        return dict(json.loads(stream.attrs["counts"]))
 
 
 def _read_piece(path: Path, geometry: Geometry, names: tuple[str, ...]) -> Showers:

@@ -12,6 +12,7 @@ from cathode.density.parts import SumsThenParts
 from cathode.density.preprocessed import Preprocessed
 from cathode.density.sequence import AmountSequence, CellContext
 from cathode.density.symmetric import Symmetric
+from cathode.training.data import TrainingData
 from fastsim.generators.order import Rings, earlier_neighbours, generation_order, rings, rotation_blocks
 from fastsim.generators.settings import AutoregressiveEnergies, AutoregressiveShape
 from fastsim.geometry import Geometry
@@ -20,9 +21,8 @@ __all__ = ["autoregressive_energies", "autoregressive_shape"]
 
 # Layers of equal layout from which on sharing one network pays.
 _SEQUENCE_LAYERS = 9
-# Showers that initial weights are chosen from; fewer for showers of more voxels than this.
+# Showers that initial weights are chosen from.
 _FIRST_LOOK = 4000
-_VOXELS = 400
 
 
 def conditions(context: torch.Tensor, *, totals: int = 0) -> Bijection:
@@ -77,7 +77,8 @@ def autoregressive_energies(
         layers=settings.layers,
     )
     known = conditions(torch.cat([context, total.to(context)], 1), totals=1)
-    some = slice(0, _FIRST_LOOK)
+    # From all over the data: files may be sorted by energy.
+    some = torch.linspace(0, len(layers) - 1, min(len(layers), _FIRST_LOOK), dtype=torch.float64).long()
     network.initialise(response.forward_and_log_det(total[some].to(context), context[some])[0])
     parts.initialise(layers[some], known.forward_and_log_det(torch.cat([context, total.to(context)], 1)[some])[0])
     return SumsThenParts(
@@ -92,9 +93,9 @@ def autoregressive_energies(
 def autoregressive_shape(
     settings: AutoregressiveShape,
     geometry: Geometry,
-    voxels: torch.Tensor,
     context: torch.Tensor,
     *,
+    some: TrainingData,
     threshold: float,
 ) -> ConditionalDensity:
     """Density of voxel energies given context and layer energies, preprocessing fitted, network untrained.
@@ -102,8 +103,9 @@ def autoregressive_shape(
     Args:
         settings: Of the stage.
         geometry: Layout of the voxels.
-        voxels: Training showers ``(N, V)`` [MeV].
-        context: Their contexts with the layer energies, ``(N, C + L)``.
+        context: Training contexts with the layer energies, ``(N, C + L)``.
+        some: Some training showers ``(n, V)`` [MeV] with their contexts ``(n, C + L)``: initial weights are chosen
+            from them.
         threshold: [MeV].
 
     Raises:
@@ -123,9 +125,8 @@ def autoregressive_shape(
         )
     else:
         density = _ringed(settings, found, columns + layers, list(range(columns, columns + layers)), threshold)
-    if isinstance(density, Starting):
-        count = min(_FIRST_LOOK, max(_FIRST_LOOK * _VOXELS // geometry.n_voxels, 100))
-        density.initialise(voxels[:count], known.forward_and_log_det(context[:count])[0])
+    if isinstance(density, Starting) and some.context is not None:
+        density.initialise(some.x, known.forward_and_log_det(some.context)[0])
     if settings.symmetry != "none":
         turns, blocks = rotation_blocks(geometry)
         density = Symmetric(density, turns, blocks, mirror=settings.symmetry == "rotations and mirror")
@@ -167,6 +168,7 @@ def _ringed(
         groups=groups,
         blocks=found.of_voxel,
         totals=list(range(context, context + count)),
+        amounts=totals,
         neighbours=earlier_neighbours(found, order, groups),
         hints=hints,
         components=settings.components,

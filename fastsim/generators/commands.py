@@ -12,10 +12,11 @@ import tyro
 
 from cathode.run.config import load_settings, settings_yaml
 from cathode.support.errors import UserError
+from cathode.support.files import sha256_of
 from cathode.support.progress import progress
 from cathode.support.seeding import numpy_generator
 from cathode.training.environment import choose_device
-from fastsim.data import ShowerFile, ShowerWriter
+from fastsim.data import ShowerFile, ShowerWriter, check_output
 from fastsim.data.incident import incident_energies
 from fastsim.generators.generate import check_incident, generate_chunks
 from fastsim.generators.generator import ShowerGenerator, load_generator
@@ -67,6 +68,8 @@ class Generate:
     """auto, cpu or cuda."""
     resume: bool = False
     """Continue a run that was killed, to the same file."""
+    overwrite: bool = False
+    """Replace a file that is there."""
 
 
 def run_train(command: Train) -> None:
@@ -100,19 +103,25 @@ def run_generate(command: Generate) -> None:
     if (command.like is None) == (not command.energies):
         raise UserError("give either --energies or --like FILE")
     folder = find_model(command.model)
+    if command.batch_size < 1 or command.seed < 0:
+        raise UserError(
+            f"the batch size must be positive and the seed not negative, got {command.batch_size} and {command.seed}"
+        )
     generator = load_generator(folder, device=choose_device(command.device))
     incident, conditions = _incident(command, generator)
     context = check_incident(generator, incident, conditions)
     identity = {
-        "model": str(folder),
+        "model": [sha256_of(folder / name) for name in ("config.yaml", "weights.safetensors")],
         "seed": command.seed,
         "energies": list(command.energies),
         "like": command.like,
         "start": command.start,
         "n": len(context),
     }
+    if check_output(command.output, overwrite=command.overwrite, resume=command.resume, identity=identity):
+        print(f"finished already: {command.output}")
+        return
     names = generator.condition_names
-    redrawn, seconds, made = 0, 0.0, 0
     with ShowerWriter(
         command.output, generator.geometry, condition_names=names, resume=command.resume, identity=identity
     ) as writer:
@@ -122,20 +131,21 @@ def run_generate(command: Generate) -> None:
             for part in generate_chunks(
                 generator, context, seed=command.seed, batch_size=command.batch_size, first=done
             ):
-                writer.append(part.showers)
+                writer.append(part.showers, {"redrawn": part.redrawn, "seconds": part.seconds})
                 bar.update(len(part.showers))
-                redrawn, seconds, made = redrawn + part.redrawn, seconds + part.seconds, made + len(part.showers)
-        writer.attributes.update({"model": str(folder), "seed": command.seed, "redrawn": redrawn})
-        if made:
-            writer.attributes.update(
-                {
-                    "milliseconds_per_shower": 1e3 * seconds / made,
-                    "batch_size": command.batch_size,
-                    "device": str(next(generator.parameters()).device),
-                }
-            )
-    speed = f", {1e3 * seconds / made:.3g} ms per shower" if made else ""
-    print(f"{len(context)} showers, {redrawn} of them redrawn{speed}: {command.output}")
+        redrawn = int(writer.counts["redrawn"])
+        speed = 1e3 * writer.counts["seconds"] / len(context)
+        writer.attributes.update(
+            {
+                "model": str(folder),
+                "seed": command.seed,
+                "redrawn": redrawn,
+                "milliseconds_per_shower": speed,
+                "batch_size": command.batch_size,
+                "device": str(next(generator.parameters()).device),
+            }
+        )
+    print(f"{len(context)} showers, {redrawn} redrawn, {speed:.3g} ms per shower: {command.output}")
 
 
 def _incident(command: Generate, generator: ShowerGenerator) -> tuple[np.ndarray, np.ndarray | None]:

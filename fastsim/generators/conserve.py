@@ -19,13 +19,14 @@ def conserve(energies: Tensor, layer_energies: Tensor, *, slices: Sequence[tuple
     out; where none is lit, the brightest, even if below threshold, takes all.
 
     Args:
-        energies: ``(B, V)`` MeV, finite; negative values count as 0.
+        energies: ``(B, V)`` MeV; negative values count as 0.
         layer_energies: ``(B, L)`` MeV; below the threshold counts as 0.
         slices: First voxel of each layer and the one after its last.
         threshold: t > 0 [MeV].
 
     Returns:
-        ``(B, V)`` MeV.
+        ``(B, V)`` MeV.  A NaN (or +infinity) in a layer with energy, or in that energy, comes out as NaN: a broken
+        shower must show.
     """
     layers = [
         _layer(energies[:, first:stop], layer_energies[:, i : i + 1], threshold)
@@ -36,14 +37,16 @@ def conserve(energies: Tensor, layer_energies: Tensor, *, slices: Sequence[tuple
 
 def _layer(energies: Tensor, total: Tensor, threshold: float) -> Tensor:
     # Rounding of a sum of float32 voxels must not make a voxel of exactly the threshold go out.
-    total = torch.where(total >= threshold * (1 - 1e-6), total, torch.zeros_like(total))
+    total = torch.where(total < threshold * (1 - 1e-6), torch.zeros_like(total), total)
     order = torch.sort(energies, dim=1, descending=True).indices
-    rank = torch.zeros_like(energies).scatter(1, order, torch.arange(energies.shape[1]).to(energies).expand_as(energies))
+    places = torch.arange(energies.shape[1]).to(energies).expand_as(energies)
+    rank = torch.zeros_like(energies).scatter(1, order, places)
     allowed = torch.floor(total / threshold * (1 + 1e-6))
-    lit = ((energies >= threshold) | (rank < 0.5)) & (rank < allowed)
+    # Written so that NaN counts as allowed, and not as none: it goes on into the energies.
+    lit = ((energies >= threshold) | (rank < 0.5)) & ~(rank >= allowed)
     excess = torch.where(lit, (energies - threshold).clamp_min(0.0), torch.zeros_like(energies))
     count = lit.to(energies).sum(1, keepdim=True)
     spare = (total - count * threshold).clamp_min(0.0)
     summed = excess.sum(1, keepdim=True)
-    share = torch.where(summed > 0, excess / summed.clamp_min(1e-30), lit / count.clamp_min(1.0))
+    share = torch.where(summed == 0, lit / count.clamp_min(1.0), excess / summed.clamp_min(1e-30))
     return torch.where(lit, threshold + spare * share, torch.zeros_like(energies))

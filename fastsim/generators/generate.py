@@ -22,10 +22,12 @@ __all__ = ["Generated", "check_incident", "generate", "generate_chunks"]
 
 logger = logging.getLogger(__name__)
 
-# Noise is drawn for this many showers at a time from a seed of their own, so that a shower does not depend on the batch
-# size or on where a resumed run starts.
-_BLOCK = 512
+# Noise is drawn for this many showers at a time, or for fewer that need so many numbers, from a seed of their own: a
+# shower depends neither on the batch size nor on where a resumed run starts.
+_BLOCK, _BLOCK_NUMBERS = 512, 1 << 24
 _ATTEMPTS = 5
+# Energies that are all so far below those of the training, and within them when multiplied by 1000, are in GeV.
+_FAR_BELOW = 0.1
 # No calorimeter sees ten times the energy that enters it; fluctuations of the sampling reach about three.
 _LARGEST_RESPONSE = 10.0
 
@@ -36,8 +38,8 @@ class Generated:
 
     Attributes:
         showers: ``N`` showers.
-        redrawn: Showers that were drawn again because they were not finite or had an impossible energy.
-        seconds: Time in the generator.
+        redrawn: How many times a shower was drawn again because it was not finite or had an impossible energy.
+        seconds: Time in the generator, noise included.
     """
 
     showers: Showers
@@ -48,22 +50,34 @@ class Generated:
 def check_incident(
     generator: ShowerGenerator, incident_energy: NDArray[np.floating], conditions: NDArray[np.floating] | None
 ) -> Tensor:
-    """Context ``(N, C)`` of the generator; energies outside the range of its training are pointed out in the log.
+    """Context ``(N, C)`` of the generator; values outside the range of its training are pointed out in the log.
+
+    Args:
+        generator: Trained.
+        incident_energy: ``(N,)`` or ``(N, 1)`` [MeV].
+        conditions: ``(N, K)``, the generator's further conditions; None when it has none.
 
     Raises:
-        UserError: Energies that are not positive and finite, or conditions that do not fit the generator.
+        UserError: Energies that are not positive and finite or look like GeV, or conditions that do not fit.
     """
     incident = np.asarray(incident_energy, dtype=np.float32).reshape(-1, 1)
     if not bool(np.all(np.isfinite(incident) & (incident > 0))):
         raise UserError("incident energies must be positive and finite, in MeV")
     names = generator.condition_names
-    columns = 0 if conditions is None else conditions.shape[1]
-    if columns != len(names):
+    further = np.zeros((len(incident), 0)) if conditions is None else np.asarray(conditions)
+    if further.shape != (len(incident), len(names)):
         raise UserError(
-            f"this generator is conditioned on {', '.join(names) if names else 'the incident energy alone'}, "
-            f"got {columns} further conditions"
+            f"this generator is conditioned on {', '.join(['the incident energy', *names])}; got {len(incident)} "
+            f"energies and further conditions of shape {further.shape}"
         )
+    if not bool(np.isfinite(further).all()):
+        raise UserError("conditions must be finite")
     low, high = generator.incident_range
+    if len(incident) and incident.max() < _FAR_BELOW * low and low <= 1e3 * np.median(incident) <= high:
+        raise UserError(
+            f"incident energies of {incident.min():g} to {incident.max():g} look like GeV beside the {low:g} to {high:g} "
+            "MeV of the training: give them in MeV"
+        )
     outside = int(((incident < low * (1 - 1e-6)) | (incident > high * (1 + 1e-6))).sum())
     if outside:
         logger.warning(
@@ -73,8 +87,18 @@ def check_incident(
             low,
             high,
         )
-    context = incident if conditions is None else np.concatenate([incident, conditions], 1)
-    return torch.as_tensor(np.asarray(context, dtype=np.float32))
+    for name, column, (least, most) in zip(names, further.T, generator.condition_ranges, strict=False):
+        strange = int(((column < least - 1e-6 * abs(least)) | (column > most + 1e-6 * abs(most))).sum())
+        if strange:
+            logger.warning(
+                "%s of %d of %d showers are outside of %g to %g, where the generator was trained",
+                name,
+                strange,
+                len(column),
+                least,
+                most,
+            )
+    return torch.from_numpy(np.concatenate([incident, further], 1).astype(np.float32))
 
 
 def generate_chunks(
@@ -84,12 +108,15 @@ def generate_chunks(
     if batch_size < 1:
         raise UserError(f"the batch size must be positive, got {batch_size}")
     device = next(generator.parameters()).device
+    if seed < 0:
+        raise UserError(f"the seed must not be negative, got {seed}")
     generator.eval()
+    noise_of = _NoiseRows(generator, seed)
     for start in range(first, len(context), batch_size):
         stop = min(start + batch_size, len(context))
-        noise = _noise(generator, start, stop, seed).to(device)
-        rows = context[start:stop].to(device)
         before = time.perf_counter()
+        noise = noise_of.rows(start, stop).to(device)
+        rows = context[start:stop].to(device)
         with torch.no_grad():
             showers = generator.decode(noise, rows)
             redrawn = 0
@@ -153,12 +180,26 @@ def generate(
     )
 
 
-def _noise(generator: ShowerGenerator, start: int, stop: int, seed: int) -> Tensor:
-    pieces = []
-    for block in range(start // _BLOCK, (stop - 1) // _BLOCK + 1):
-        draws = generator.noise(_BLOCK, generator=torch_generator(derive_seed(seed, "showers", block)))
-        pieces.append(draws[max(start - block * _BLOCK, 0) : stop - block * _BLOCK])
-    return torch.cat(pieces)
+class _NoiseRows:
+    """Noise of any showers of a sample; the block that was used last is kept for the next batch."""
+
+    def __init__(self, generator: ShowerGenerator, seed: int) -> None:
+        self._generator, self._seed = generator, seed
+        self._size = max(1, min(_BLOCK, _BLOCK_NUMBERS // max(1, sum(generator.noise_widths))))
+        self._last: tuple[int, Tensor] | None = None
+
+    def _block(self, number: int) -> Tensor:
+        if self._last is None or self._last[0] != number:
+            stream = torch_generator(derive_seed(self._seed, "showers", number))
+            self._last = number, self._generator.noise(self._size, generator=stream)
+        return self._last[1]
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        pieces = []
+        for number in range(start // self._size, (stop - 1) // self._size + 1):
+            first = number * self._size
+            pieces.append(self._block(number)[max(start - first, 0) : stop - first])
+        return torch.cat(pieces)
 
 
 def _unphysical(showers: Tensor, context: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class ShowerGenerator(ConditionalDensity):
             raise ValueError("a shower needs its incident energy as context")
         first, second = noise.split(self._widths, 1)
         layers = self.energy_stage.decode(first.unflatten(1, self._shapes[0]), context)
-        layers = torch.where(layers >= self.threshold, layers, torch.zeros_like(layers))
+        layers = torch.where(layers < self.threshold, torch.zeros_like(layers), layers)
         voxels = self.shape_stage.decode(second.unflatten(1, self._shapes[1]), torch.cat([context, layers], 1))
         return conserve(voxels, layers, slices=self.slices, threshold=self.threshold)
 

@@ -106,7 +106,7 @@ def fit_shape(
     if isinstance(model, AutoregressiveShape):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "shape", "weights"))
-            density = autoregressive_shape(model, geometry, data.context, threshold=threshold)
+            density = autoregressive_shape(model, geometry, data.context, some=data.some, threshold=threshold)
         return _fit(density, data, settings.training, "shape", seed=seed, checkpoint_dir=checkpoint_dir)
     if not isinstance(train, TrainingData) or not isinstance(validation, TrainingData):
         raise UserError("data.stream: this shape model needs all showers in memory")

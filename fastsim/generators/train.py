@@ -11,11 +11,10 @@ import pandas as pd
 
 from cathode.run.folder import RunFolder
 from cathode.support.files import write_json
-from fastsim.data.streaming import training_data
-from fastsim.generators.data import training_showers
+from fastsim.generators.data import find_geometry, learning_data
 from fastsim.generators.generator import ShowerGenerator, load_generator, save_generator
 from fastsim.generators.settings import GeneratorSettings
-from fastsim.generators.stages import StageData, check_stages, fit_energy, fit_shape
+from fastsim.generators.stages import check_stages, fit_energy, fit_shape
 
 __all__ = ["MODEL", "train"]
 
@@ -39,36 +38,33 @@ def train(settings: GeneratorSettings, *, output: str | Path, resume: bool = Fal
     folder = RunFolder(output)
     folder.check(settings, resume=resume)
     if resume and folder.finished:
+        folder.finish()
         return load_generator(folder / MODEL)
-    data = training_showers(settings.data, seed=settings.seed)
-    threshold = settings.data.threshold
-    check_stages(settings, data.train.geometry)
-    energy_data, shape_data = (
-        StageData(training_data(data.train, stage), training_data(data.validation, stage))
-        for stage in ("energy", "shape")
-    )
-    common: dict[str, Any] = {"threshold": threshold, "seed": settings.seed}
-    with folder.open(settings):
-        logger.info("%d showers to train on, %d to validate", len(data.train), len(data.validation))
+    check_stages(settings, find_geometry(settings.data))
+    data = learning_data(settings.data, seed=settings.seed)
+    common: dict[str, Any] = {"threshold": settings.data.threshold, "seed": settings.seed}
+    with folder.open(settings, loggers=("cathode", "fastsim")):
+        logger.info("%d showers to train on, %d to validate", data.counts["train"], data.counts["validation"])
         started = time.perf_counter()
-        first = fit_energy(settings.energy, energy_data, checkpoint_dir=folder.tasks / "energy", **common)
-        second = fit_shape(
-            settings.shape, data.train.geometry, shape_data, checkpoint_dir=folder.tasks / "shape", **common
-        )
-        context = energy_data.train.context
+        first = fit_energy(settings.energy, data.energy, checkpoint_dir=folder.tasks / "energy", **common)
+        logger.info("the energy stage is trained: %s", first.summary)
+        second = fit_shape(settings.shape, data.geometry, data.shape, checkpoint_dir=folder.tasks / "shape", **common)
+        logger.info("the shape stage is trained: %s", second.summary)
+        context = data.energy.train.context
         assert context is not None
+        ranges = [[float(column.min()), float(column.max())] for column in context.T]
         generator = ShowerGenerator(
             first.density,
             second.density,
-            {"layout": data.train.geometry.to_dict()},
-            threshold,
-            [float(context[:, 0].min()), float(context[:, 0].max())],
-            list(data.train.condition_names),
-            [[float(c.min()), float(c.max())] for c in context[:, 1:].T],
+            {"layout": data.geometry.to_dict()},
+            settings.data.threshold,
+            ranges[0],
+            list(data.condition_names),
+            ranges[1:],
         ).eval()
         summary: dict[str, Any] = {
             "schema": 1,
-            "showers": {"train": len(data.train), "validation": len(data.validation), "left_out": data.left_out},
+            "showers": data.counts,
             "parameters": sum(p.numel() for p in generator.parameters()),
             "stages": {"energy": first.summary, "shape": second.summary},
             "seconds": time.perf_counter() - started,

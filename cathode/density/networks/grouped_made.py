@@ -75,9 +75,9 @@ class GroupedMade(nn.Module):
 
     def shifts(self, context: Tensor | None) -> list[Tensor]:
         """What the context adds to each hidden layer, biases included: ``(B, hidden)`` or ``(hidden,)`` each."""
-        biases = [self.first.bias, *(block.bias for block in self.blocks)]
+        biases: list[Tensor] = [self.first.bias, *(block.bias for block in self.blocks)]  # type: ignore[list-item]
         if context is None:
-            return list(biases)
+            return biases
         return [bias + net(context) for bias, net in zip(biases, self.condition, strict=True)]
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
@@ -114,12 +114,15 @@ class Stepper:
                 h = h + self.known @ self.first[units, : members.start].flatten(1).T
             self._activate(0, h)
             for i, block in enumerate(self.blocks):
-                h = h + self.shifts[i + 1][:, units] + self.active[i] @ block[units, : units.stop].T
+                active = self.active[i]
+                assert active is not None
+                h = h + self.shifts[i + 1][:, units] + active @ block[units, : units.stop].T
                 self._activate(i + 1, h)
         rows = slice(members.start * net.outputs, members.stop * net.outputs)
         q = net.head.bias[rows].expand(len(self.shifts[0]), -1)
-        if self.active[-1] is not None:
-            q = q + self.active[-1] @ self.head[rows, : units.stop].T
+        last = self.active[-1]
+        if last is not None:
+            q = q + last @ self.head[rows, : units.stop].T
         return q.unflatten(1, (members.stop - members.start, net.outputs))
 
     def push(self, inputs: Tensor) -> None:

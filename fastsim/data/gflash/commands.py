@@ -24,7 +24,7 @@ from fastsim.data.gflash.presets import calorimeter_for
 from fastsim.data.gflash.simulator import simulate_chunks
 from fastsim.data.incident import incident_energies
 from fastsim.data.samples import sample_geometry
-from fastsim.data.writers import ShowerWriter
+from fastsim.data.writers import ShowerWriter, check_output
 from fastsim.geometry import Geometry, geometry
 
 __all__ = ["Simulate", "run_simulate"]
@@ -64,6 +64,8 @@ class Simulate:
     """Seed of the showers."""
     resume: bool = False
     """Continue a run that was killed, to the same file."""
+    overwrite: bool = False
+    """Replace a file that is there."""
 
 
 def run_simulate(command: Simulate) -> None:
@@ -90,9 +92,12 @@ def run_simulate(command: Simulate) -> None:
             temporary.write_text(yaml.safe_dump(calorimeter.to_dict(), sort_keys=False), encoding="utf-8")
     energy, beam = _incident(command, layout)
     identity = {
-        **{key: str(value) for key, value in asdict(command).items() if key not in ("resume", "output")},
+        **{key: str(value) for key, value in asdict(command).items() if key not in ("resume", "output", "overwrite")},
         "material": calorimeter.to_dict(),
     }
+    if check_output(command.output, overwrite=command.overwrite, resume=command.resume, identity=identity):
+        logger.info("%s is finished already", command.output)
+        return
     names = () if beam is None else CONDITION_NAMES
     with ShowerWriter(
         command.output, layout, condition_names=names, resume=command.resume, identity=identity

@@ -10,7 +10,7 @@ import tyro
 
 from cathode.support.errors import UserError
 from cathode.support.files import write_json
-from fastsim.data import read_showers
+from fastsim.data import check_output, read_showers
 from fastsim.generators.commands import find_model
 from fastsim.generators.generator import load_generator
 from fastsim.generators.steps.curve import Metric, steps_curve
@@ -44,6 +44,8 @@ class Steps:
     """Showers generated at once."""
     seed: int = 1
     """Seed of the showers."""
+    overwrite: bool = False
+    """Replace a file that is there."""
 
 
 def run_steps(command: Steps) -> None:
@@ -52,6 +54,7 @@ def run_steps(command: Steps) -> None:
     Raises:
         UserError: No such model or file, or settings that do not fit them; nothing is written then.
     """
+    check_output(command.output, overwrite=command.overwrite)
     generator = load_generator(find_model(command.model))
     students = {path.name: load_generator(find_model(path)) for path in command.students}
     if len(students) < len(command.students):

@@ -109,7 +109,7 @@ def test_geometry_of_a_sample(tmp_path):
     [
         ({"geometry": "ds1-photons"}, "give either --energies or --like"),
         ({"energies": ("1000",)}, "give --geometry"),
-        ({"geometry": "ds1-photons", "energies": ("one",)}, "takes values in MeV, or LOW:HIGH"),
+        ({"geometry": "ds1-photons", "energies": ("one",)}, "values in MeV, or LOW:HIGH"),
         ({"geometry": "ds1-photons", "energies": ("9:3",)}, "0 < LOW < HIGH, got 9:3"),
         ({"geometry": "ds1-photons", "energies": ("-5",)}, "must be positive"),
         ({"geometry": "ds1-photons", "energies": ("5",), "n": 0}, "number of showers must be positive"),
