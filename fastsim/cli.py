@@ -16,6 +16,7 @@ import tyro
 from cathode.support.errors import UserError
 from fastsim.data.gflash.commands import Simulate, run_simulate
 from fastsim.generators.commands import Generate, Train, run_generate, run_train
+from fastsim.generators.distill.commands import Distill, run_distill
 from fastsim.generators.steps.commands import Steps, run_steps
 from fastsim.report.commands import Evaluate, run_evaluate
 
@@ -25,6 +26,7 @@ _COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "train": (Train, run_train),
     "generate": (Generate, run_generate),
     "evaluate": (Evaluate, run_evaluate),
+    "distill": (Distill, run_distill),
     "steps": (Steps, run_steps),
     "simulate": (Simulate, run_simulate),
 }

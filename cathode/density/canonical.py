@@ -84,8 +84,12 @@ class Canonical(ConditionalDensity):
         self.leaders = leaders
         self.event_shape = density.event_shape
         self.context_features = density.context_features
-        self._inner_noise = noise_shape(density)
+        self.measure_noise()
         self.register_buffer("sources", sector_sources(features, turns, blocks, mirror=mirror), persistent=False)
+
+    def measure_noise(self) -> None:
+        """Learn the shape of the noise of ``density``; needed again when that has changed."""
+        self._inner_noise = noise_shape(self.density)
 
     @property
     def loss_is_nll(self) -> bool:

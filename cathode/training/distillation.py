@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch.optim import Optimizer
 from cathode.density.base import ConditionalDensity
 from cathode.density.distillation import Student
 from cathode.density.preprocessed import Preprocessed
+from cathode.density.registry import describe
 from cathode.support.errors import UserError
 from cathode.training.config import FitConfig
 from cathode.training.data import TrainingData
@@ -28,6 +31,8 @@ class DistillationStep:
     in the coordinates that the networks see (see :meth:`Student.reference` and :meth:`Student.deviation`): unlike the
     training losses it means the same at all times, so the best epochs can be chosen by it.  The teacher's side of it is
     computed once and kept.
+
+    A checkpoint remembers the teacher, so that no fit is continued with another one.
 
     A teacher inside :class:`Preprocessed` needs a student inside the same one, as
     :func:`~cathode.density.distillation.student_of` builds it; the loss is then computed behind the bijections.
@@ -45,6 +50,15 @@ class DistillationStep:
         self._mean_weight = mean_weight
         self._references: dict[bytes, tuple[Tensor, Tensor]] = {}
         self._states: dict[bytes, Tensor] = {}
+
+    def identity(self) -> dict[str, str]:
+        """The teacher, as SHA-256 of its description and weights."""
+        digest = hashlib.sha256(json.dumps(_description(self._teacher), sort_keys=True).encode())
+        for name, value in sorted(self._teacher.state_dict().items()):
+            digest.update(name.encode())
+            # In double precision, so that casting the teacher to the type of the student makes no other teacher of it.
+            digest.update(value.detach().double().cpu().contiguous().numpy().tobytes())
+        return {"teacher": digest.hexdigest()}
 
     def setup(self, density: ConditionalDensity, config: FitConfig) -> Sequence[Optimizer]:
         first = next(density.parameters())
@@ -82,6 +96,13 @@ class DistillationStep:
         generator.set_state(self._states[key])
         noise, events = self._references[key]
         return student.deviation(noise, events, context, mask=batch.mask)
+
+
+def _description(density: ConditionalDensity) -> Any:
+    try:
+        return describe(density)
+    except TypeError:
+        return type(density).__name__
 
 
 def _inner(density: ConditionalDensity) -> ConditionalDensity:

@@ -125,6 +125,10 @@ class _Run:
         self.held_out = held_out
         self.local_batch = max(1, config.batch_size // ranks.world)
         self.step = step if step is not None else LossStep(train.mean_weight)
+        # Before setup, which may move what the step holds to another type.
+        identity = getattr(self.step, "identity", None)
+        if identity is not None:
+            self.identity |= identity()
         self.density.train()
         self.optimizers = list(self.step.setup(self.density, config))
         self.peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
@@ -176,12 +180,13 @@ class _Run:
     def _restore(self, checkpoint: Checkpoint) -> None:
         tensors, state, best = checkpoint.load()
         there = state.get("identity", {})
-        for name, value in self.identity.items():
+        for name in [*self.identity, *(name for name in there if name not in self.identity)]:
+            value = self.identity.get(name)
             if there.get(name) != value:
                 if name == "config":
-                    old = there.get(name, {})
+                    old, new = there.get(name, {}), self.identity[name]
                     name = ", ".join(
-                        f"{k} ({old.get(k)!r} there, {v!r} now)" for k, v in value.items() if old.get(k) != v
+                        f"{k} ({old.get(k)!r} there, {v!r} now)" for k, v in new.items() if old.get(k) != v
                     )
                 raise UserError(
                     f"{checkpoint.folder}: the checkpoint belongs to another fit, it differs in {name}; "

@@ -24,7 +24,8 @@ class TrainingStep(Protocol):
 
     The loop sets the learning rates (each group's own rate times the schedule), averages the weights, validates and
     writes checkpoints; the step does the rest, with :func:`descend` for each optimiser.  A step may also have a method
-    ``validation_loss(density, batch, *, generator) -> (B,)``, used in place of ``density.loss``.
+    ``validation_loss(density, batch, *, generator) -> (B,)``, used in place of ``density.loss``, and a method
+    ``identity() -> dict[str, str]`` of what else decides the fit: a checkpoint with another identity is not continued.
     """
 
     def setup(self, density: ConditionalDensity, config: FitConfig) -> Sequence[Optimizer]:

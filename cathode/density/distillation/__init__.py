@@ -22,6 +22,7 @@ from cathode.density.distillation.steps import (
     quality_against_steps,
 )
 from cathode.density.distillation.student import Student, widened
+from cathode.density.distillation.wrapped import core_of, inward, rewrapped
 
 __all__ = [
     "STUDENTS",
@@ -33,11 +34,14 @@ __all__ = [
     "Student",
     "TeacherFlow",
     "at_steps",
+    "core_of",
     "evaluations",
     "has_steps",
+    "inward",
     "inverse_student_of",
     "measure_quality",
     "quality_against_steps",
+    "rewrapped",
     "student_of",
     "widened",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from torch import nn
@@ -12,7 +11,7 @@ from cathode.density.distillation.angles import TeacherFlow
 from cathode.density.distillation.consistency import ConsistencyModel
 from cathode.density.distillation.mean_flow import MeanFlow
 from cathode.density.distillation.student import Student, widened
-from cathode.density.preprocessed import Preprocessed
+from cathode.density.distillation.wrapped import core_of, rewrapped
 from cathode.support.errors import UserError
 
 __all__ = ["STUDENTS", "student_of"]
@@ -30,7 +29,8 @@ def student_of(
     """An untrained few-step student of a trained flow-matching or EDM density.
 
     Args:
-        teacher: The density, alone or inside :class:`Preprocessed`, whose bijections are copied.
+        teacher: The density, alone or inside :class:`Preprocessed`, :class:`~cathode.density.dequantised.Dequantised`
+            and :class:`~cathode.density.canonical.Canonical`, which are copied.
         kind: ``"consistency"`` or ``"mean-flow"``.
         network: The student's network; without it a copy of the teacher's (for mean flow with one more column of
             context).  A teacher without preconditioning has a network of another meaning: its student starts there
@@ -42,18 +42,16 @@ def student_of(
     """
     if kind not in STUDENTS:
         raise UserError(f"unknown student {kind!r}; known: {', '.join(STUDENTS)}")
-    if isinstance(teacher, Preprocessed):
-        inner = student_of(teacher.density, kind, network=network, **settings)
-        return Preprocessed(copy.deepcopy(teacher.bijection), inner, copy.deepcopy(teacher.context_bijection))
-    flow = TeacherFlow(teacher)
+    core = core_of(teacher)
+    flow = TeacherFlow(core)
     cls, columns = STUDENTS[kind]
     own = widened(flow.density.network, columns) if network is None else network  # type: ignore[arg-type]
     own.requires_grad_(True)
     student: Student = cls(
-        list(teacher.event_shape) if len(teacher.event_shape) > 1 else teacher.event_shape[0],
-        teacher.context_features,
+        list(core.event_shape) if len(core.event_shape) > 1 else core.event_shape[0],
+        core.context_features,
         network=own,
         angles=flow.angles,
         **settings,
     )
-    return student
+    return rewrapped(teacher, student)

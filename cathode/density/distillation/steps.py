@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cathode.density.base import ConditionalDensity, sample
+from cathode.density.canonical import Canonical
 from cathode.density.diffusion import EDM
 from cathode.density.distillation.consistency import ConsistencyModel
 from cathode.density.distillation.mean_flow import MeanFlow
@@ -70,6 +71,9 @@ def at_steps(density: ConditionalDensity, steps: int, *, solver: str | None = No
         module.steps = steps
         if solver is not None and isinstance(module, (FlowMatching, EDM)):
             module.solver = solver
+    for outer in reversed(list(result.modules())):
+        if isinstance(outer, Canonical):
+            outer.measure_noise()  # the steps of a consistency model decide the shape of its noise
     return result
 
 

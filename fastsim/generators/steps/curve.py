@@ -15,12 +15,12 @@ from torch import Tensor
 
 from cathode.comparison.c2st import c2st
 from cathode.comparison.distances import sliced_wasserstein
-from cathode.density.base import ConditionalDensity
 from cathode.density.distillation import StepQuality, at_steps, evaluations, has_steps, measure_quality
 from cathode.support.errors import UserError
 from cathode.support.progress import progress
 from fastsim.data import Showers
 from fastsim.evaluation.features import high_level_features, low_level_features
+from fastsim.generators.distill import with_shape_stage
 from fastsim.generators.generate import check_incident
 from fastsim.generators.generator import ShowerGenerator
 
@@ -36,7 +36,7 @@ def with_steps(generator: ShowerGenerator, steps: int, *, solver: str | None = N
     Raises:
         UserError: The shape stage has no steps to choose.
     """
-    return _around(generator, at_steps(generator.shape_stage, steps, solver=solver))
+    return with_shape_stage(generator, at_steps(generator.shape_stage, steps, solver=solver))
 
 
 def steps_curve(
@@ -93,20 +93,6 @@ def steps_curve(
         # The energy stage may have steps of its own, which do not change along the curve.
         rows.append(replace(row, evaluations=evaluations(chosen.shape_stage)))
     return rows
-
-
-def _around(generator: ShowerGenerator, shape_stage: ConditionalDensity) -> ShowerGenerator:
-    """The same generator with another shape stage, whose noise may have another shape."""
-    made = ShowerGenerator(
-        generator.energy_stage,
-        shape_stage,
-        {"layout": generator.geometry.to_dict()},
-        generator.threshold,
-        list(generator.incident_range),
-        list(generator.condition_names),
-        [list(pair) for pair in generator.condition_ranges],
-    )
-    return made.eval()
 
 
 def _distance(reference: Showers, metric: str, *, threshold: float, seed: int) -> Callable[[Tensor], float]:
