@@ -1,7 +1,7 @@
 # Everything runs from a virtual environment of its own in .venv; nothing else on the machine is touched.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench lint notebooks clean
+.PHONY: help setup demo demo-showers test test-slow bench lint notebooks clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +35,13 @@ setup: $(VENV)/.made  ## make the virtual environment
 demo: setup  ## a search on the shipped events, report in runs/demo
 	@rm -rf runs/demo runs/demo-null
 	$(VENV)/bin/cathode search analyses/demo/demo.yaml --output runs/demo
+
+demo-showers: setup  ## train a shower generator on the shipped photons, generate, evaluate; report in runs/demo-showers
+	@rm -rf runs/demo-showers
+	$(VENV)/bin/fastsim train analyses/demo/showers.yaml --output runs/demo-showers/training
+	$(VENV)/bin/fastsim generate runs/demo-showers/training --like sample:ds1-photons --start 9000 --batch-size 100 --output runs/demo-showers/showers.hdf5
+	$(VENV)/bin/fastsim evaluate sample:ds1-photons runs/demo-showers/showers.hdf5 --binning ds1-photons --reference-rows 9000 12000 --quick --output runs/demo-showers/evaluation
+	cp runs/demo-showers/evaluation/results.json runs/demo-showers/evaluation/report.html runs/demo-showers/
 
 test: setup  ## the fast tests
 	$(RUN) -m pytest -n $(PROCESSES)

@@ -62,9 +62,12 @@ def read_pair(
     # Both files are opened before either is read: a typing error in the second is not found minutes later.
     files = [ShowerFile(path, geometry) for path in (reference, generated)]
     for side, (path, file) in enumerate(zip((reference, generated), files, strict=True)):
-        if len(file) < _FEWEST:
-            raise UserError(f"{path} has {len(file)} showers: an evaluation needs at least {_FEWEST} of each sample")
-        showers = file.read()
+        first, stop = settings.reference_rows if settings.reference_rows is not None and side == 0 else (0, len(file))
+        if stop > len(file):
+            raise UserError(f"{path} has {len(file)} showers, but rows {first} to {stop} of the reference are wanted")
+        if stop - first < _FEWEST:
+            raise UserError(f"{path}: {stop - first} showers; an evaluation needs at least {_FEWEST} of each sample")
+        showers = file.read(first, stop)
         limit = settings.max_showers
         if limit is not None and len(showers) > limit and settings.leave_out_energy is None:
             generator = numpy_generator(settings.seed, "evaluation", "thin", side)

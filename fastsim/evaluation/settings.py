@@ -24,6 +24,7 @@ class EvaluationSettings:
         dataset: Public dataset the reference is from; only then is the generator ranked among the published ones.
         leave_out_energy: Judge only showers of this incident energy (MeV), which the generator was not trained on.
         match_energies: Thin both samples to one spectrum of incident energies instead of refusing different ones.
+        reference_rows: First row of the reference that is used and the one after the last; None for all.
         max_showers: Use at most so many showers of each sample.
         classifiers: Train classifiers; everything else costs little beside them.
         cnn: Train the three-dimensional network too; None where the voxels are a regular grid and ``quick`` is off.
@@ -37,6 +38,7 @@ class EvaluationSettings:
     dataset: Dataset | None = None
     leave_out_energy: float | None = None
     match_energies: bool = False
+    reference_rows: tuple[int, int] | None = None
     max_showers: int | None = None
     classifiers: bool = True
     cnn: bool | None = None
@@ -58,5 +60,7 @@ class EvaluationSettings:
             raise UserError(f"leave-out-energy must be a positive energy in MeV, got {self.leave_out_energy!r}")
         if self.leave_out_energy is not None and self.dataset is not None:
             raise UserError("showers of a single energy cannot be ranked: use either leave-out-energy or dataset")
+        if self.reference_rows is not None and not 0 <= self.reference_rows[0] < self.reference_rows[1]:
+            raise UserError(f"reference-rows must be FIRST STOP with 0 <= FIRST < STOP, got {self.reference_rows}")
         if self.max_showers is not None and self.max_showers < 100:
             raise UserError(f"max-showers must be at least 100, got {self.max_showers}")

@@ -41,6 +41,8 @@ class Evaluate:
     """Judge only showers of this incident energy in MeV, which the generator was not trained on."""
     match_energies: bool = False
     """Thin both samples to one spectrum of incident energies instead of refusing different ones."""
+    reference_rows: tuple[int, int] | None = None
+    """Rows of the reference to use, FIRST STOP: the ones that were kept for testing."""
     max_showers: int | None = None
     """Use at most so many showers of each sample, drawn at random."""
     threshold: float | None = None
@@ -90,6 +92,7 @@ def run_evaluate(command: Evaluate) -> None:
         dataset=command.dataset,
         leave_out_energy=command.leave_out_energy,
         match_energies=command.match_energies,
+        reference_rows=command.reference_rows,
         max_showers=command.max_showers,
         classifiers=command.classifiers,
         cnn=command.cnn,
