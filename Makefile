@@ -25,7 +25,7 @@ $(VENV)/.made: pyproject.toml
 	@$(RUN) -c 'import torch' 2>/dev/null \
 	  || $(RUN) -m pip install --quiet --index-url $(CPU_INDEX) --retries 0 --timeout 15 '$(TORCH)' 2>/dev/null \
 	  || $(RUN) -m pip install --quiet '$(TORCH)'
-	$(RUN) -m pip install --quiet --editable '.[jets,root,lhco,dask]' --group dev
+	$(RUN) -m pip install --quiet --editable '.[jets,root,lhco,dask,onnx,showerdata]' --group dev
 	@$(RUN) -m pip install --quiet --only-binary=:all: --editable '.[generate]' \
 	  || echo "note: no pythia8mc wheel for this Python; 'cathode data generate' and its tests are left out"
 	@touch $@

@@ -15,6 +15,7 @@ import tyro
 
 from cathode.support.errors import UserError
 from fastsim.data.gflash.commands import Simulate, run_simulate
+from fastsim.deployment.commands import Export, LatencyCommand, run_export, run_latency
 from fastsim.generators.commands import Generate, Train, run_generate, run_train
 from fastsim.generators.distill.commands import Distill, run_distill
 from fastsim.generators.steps.commands import Steps, run_steps
@@ -28,6 +29,8 @@ _COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "evaluate": (Evaluate, run_evaluate),
     "distill": (Distill, run_distill),
     "steps": (Steps, run_steps),
+    "export": (Export, run_export),
+    "latency": (LatencyCommand, run_latency),
     "simulate": (Simulate, run_simulate),
 }
 
