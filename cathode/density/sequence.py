@@ -153,7 +153,8 @@ class AmountSequence(ConditionalDensity):
 
     def _mean(self, pictures: Tensor) -> Tensor:
         count = torch.arange(pictures.shape[1]).to(pictures).clamp_min(1.0)[:, None]
-        return (pictures.cumsum(1) - pictures) / count
+        # Shifted, not "all minus own": its rounding would tell a block about itself.
+        return functional.pad(pictures.cumsum(1)[:, :-1], (0, 0, 1, 0)) / count
 
     # -- density ---------------------------------------------------------------------------------------------
 
