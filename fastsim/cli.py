@@ -18,6 +18,7 @@ from fastsim.data.gflash.commands import Simulate, run_simulate
 from fastsim.deployment.commands import Export, LatencyCommand, run_export, run_latency
 from fastsim.generators.commands import Generate, Train, run_generate, run_train
 from fastsim.generators.distill.commands import Distill, run_distill
+from fastsim.generators.refinement.commands import Refine, run_refine
 from fastsim.generators.steps.commands import Steps, run_steps
 from fastsim.report.commands import Evaluate, run_evaluate
 
@@ -28,6 +29,7 @@ _COMMANDS: dict[str, tuple[type[Any], Callable[[Any], None]]] = {
     "generate": (Generate, run_generate),
     "evaluate": (Evaluate, run_evaluate),
     "distill": (Distill, run_distill),
+    "refine": (Refine, run_refine),
     "steps": (Steps, run_steps),
     "export": (Export, run_export),
     "latency": (LatencyCommand, run_latency),
@@ -57,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(command)
     except UserError as error:
-        print(f"fastsim: {error}", file=sys.stderr)
+        # One line, whatever a library put into its message.
+        print("fastsim:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader of our output has gone (fastsim … | head); Python would complain again when it exits.
