@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +48,8 @@ class Simulate:
     """Number of showers; default: as many as --like has, or 1000."""
     start: int = 0
     """With --like: first row to repeat."""
-    particle: Literal["photon", "electron"] | None = None
-    """Default: the particle of the geometry."""
+    particle: str | None = None
+    """photon or electron; default: the particle of the geometry."""
     material: str | None = None
     """Name of a preset or a YAML file written with --save-material; default: the preset of the geometry."""
     calibrate: str | None = None
