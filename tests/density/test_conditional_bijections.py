@@ -243,6 +243,25 @@ def test_a_conditional_gaussian_becomes_white_at_every_context():
     assert torch.corrcoef(torch.stack([y[:, 2], other[20_000:, 0].log()]))[0, 1].abs() < 0.03
 
 
+def test_a_gap_in_the_column_of_the_nodes_is_interpolated():
+    g = torch.Generator().manual_seed(3)
+    steps = torch.arange(8, dtype=torch.float64)
+
+    def rows(points, count):
+        energy = points[torch.randint(len(points), (count,), generator=g)].unsqueeze(1)
+        other = energy * torch.exp(0.2 * torch.randn(count, 1, generator=g, dtype=torch.float64))
+        noise = torch.randn(count, 2, generator=g, dtype=torch.float64)
+        # The mean follows the other column as steeply as that varies, so a node that ignores it is far off.
+        return 5.0 * (other / energy).log() + noise, torch.cat([energy, other], 1)
+
+    energies = 256.0 * 2.0**steps
+    x, context = rows(energies[steps != 4], 14_000)
+    fitted = ConditionalWhiten(2, 2, nodes=8).fit(x, context=context)
+    y, _ = fitted.forward_and_log_det(*rows(energies[4:5], 4_000))
+    torch.testing.assert_close(torch.cov(y.T), torch.eye(2, dtype=torch.float64), rtol=0, atol=0.15)
+    assert (y.mean(0).abs() < 0.1).all()
+
+
 def test_few_contexts_and_many_are_solved_alike():
     x, context = data(count=300, seed=9)
     fitted = ConditionalWhiten(D, 3, nodes=4).fit(*[data()[0]], context=data()[1])

@@ -121,7 +121,12 @@ class ConditionalWhiten(Bijection):
         self.ends.copy_(torch.tensor([low, max(high, low + 1e-3)], dtype=torch.float64))
         weights, g = self.weights(context), self.regressors(context)
         for node in range(self.nodes):
-            w = weights[:, node : node + 1] / weights[:, node].sum().clamp(min=1e-12)
+            w, spread = weights[:, node : node + 1], 1
+            # A node in a gap of the data (an incident energy that was left out) has the scale of its neighbours.
+            while float(w.sum()) < 1.0 and spread < self.nodes:
+                w = weights[:, max(0, node - spread) : node + spread + 1].sum(1, keepdim=True)
+                spread += 1
+            w = w / w.sum().clamp(min=1e-12)
             mean = (w * g).sum(0)
             self.location[node] = mean
             # A column that does not vary at a node must not become a column of noise.
