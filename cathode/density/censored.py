@@ -71,6 +71,8 @@ class CensoredAutoregressive(ConditionalDensity):
     told: Tensor
     order: Tensor
     inverse_order: Tensor
+    sized_columns: Tensor
+    rest_columns: Tensor
 
     def __init__(
         self,
@@ -119,6 +121,9 @@ class CensoredAutoregressive(ConditionalDensity):
         self.totals = list(totals or [])
         self.sized = self.totals + [c for c in amounts or [] if c not in self.totals]
         self.rest = [c for c in range(context_features) if c not in self.sized]
+        # Columns as buffers: the body of a loop in an exported graph cannot hold lists.
+        self.register_buffer("sized_columns", torch.tensor(self.sized, dtype=torch.long), persistent=False)
+        self.register_buffer("rest_columns", torch.tensor(self.rest, dtype=torch.long), persistent=False)
         self.atoms = (threshold is not None) + (blocks is not None)
         width = len(self.rest) + 2 * len(self.sized)
         self.network = GroupedMade(groups, _INPUTS, bottleneck, width, hidden, layers, context_width)
@@ -161,11 +166,11 @@ class CensoredAutoregressive(ConditionalDensity):
         """What the network sees, and the known sums ``(B, blocks)``."""
         if context is None or not self.sized or self.threshold is None:
             return context, None
-        sizes = context[:, self.sized].clamp_min(0.0)
+        sizes = context[:, self.sized_columns].clamp_min(0.0)
         positive = (sizes >= 0.5 * self.threshold).to(sizes)
         scaled = 0.25 * torch.log(sizes / self.threshold + 0.5) - 0.5
         totals = (sizes * positive)[:, : len(self.totals)] if self.totals else None
-        return torch.cat([context[:, self.rest], scaled, positive], 1), totals
+        return torch.cat([context[:, self.rest_columns], scaled, positive], 1), totals
 
     def _describe(self, x: Tensor) -> Tensor:
         if self.threshold is None:

@@ -136,7 +136,7 @@ class AmountSequence(ConditionalDensity):
         log = 0.25 * torch.log(totals / self.threshold + 0.5) - 0.5
         seen = functional.pad(torch.stack([log, (totals >= 0.5 * self.threshold).to(log)], 1), (_REACH, _REACH))
         around = torch.cat([seen[:, :, i : i + self.blocks] for i in range(2 * _REACH + 1)], 1).transpose(1, 2)
-        position = self.position.expand(len(context), -1, -1)
+        position = self.position.expand(context.shape[0], -1, -1)
         return torch.cat([rest.unsqueeze(1).expand(-1, self.blocks, -1), position, around], 2), totals
 
     def _pictures(self, x: Tensor) -> Tensor:
