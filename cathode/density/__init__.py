@@ -10,6 +10,8 @@ from cathode.density.autoregressive import AutoregressiveMixture
 from cathode.density.base import ConditionalDensity, NonFiniteError, Tractable, log_prob, sample
 from cathode.density.canonical import Canonical
 from cathode.density.copula import StandardNormal, censored_copula, fit_copula
+from cathode.density.cyclic_copula import CyclicCopula
+from cathode.density.cyclic_fit import fit_cyclic_copula
 from cathode.density.dequantised import Dequantised
 from cathode.density.diffusion import EDM, stochastic_sample
 from cathode.density.ensemble import Ensemble
@@ -28,6 +30,7 @@ __all__ = [
     "Canonical",
     "ConditionalDensity",
     "CouplingSpline",
+    "CyclicCopula",
     "Dequantised",
     "Ensemble",
     "FlowMatching",
@@ -47,6 +50,7 @@ __all__ = [
     "censored_copula",
     "describe",
     "fit_copula",
+    "fit_cyclic_copula",
     "fit_preprocessing",
     "kinds",
     "load_density",
