@@ -40,6 +40,8 @@ class Distill:
     """Passes over the showers."""
     minutes: float | None = None
     """Stop after this time; the result then depends on the speed of the machine."""
+    budget: Literal["wall", "cpu"] = "wall"
+    """Whether --minutes counts wall or CPU time."""
     batch_size: int | None = None
     """Showers per step of the training."""
     learning_rate: float | None = None
@@ -71,6 +73,7 @@ def run_distill(command: Distill) -> None:
     given: dict[str, Any] = {
         "epochs": command.epochs,
         "max_seconds": None if command.minutes is None else 60 * command.minutes,
+        "budget": command.budget,
         "batch_size": command.batch_size,
         "learning_rate": command.learning_rate,
         "device": command.device,
