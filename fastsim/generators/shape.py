@@ -6,6 +6,9 @@ of what the frame leaves:
 * ``copula``: every voxel's distribution given the energy of its layer, zeros included, and a Gaussian of all voxels
   together given the whole context, fitted in closed form (:mod:`cathode.density.copula`).  With the model ``gaussian``
   this is a complete generator; any other model refines it and starts from it.
+* ``cyclic-copula``: the same for showers that look the same turned in alpha and mirrored, on regular polar grids of
+  any size, with the energies of the layers built in (:mod:`cathode.density.cyclic_copula`); ``copula`` with the model
+  ``gaussian`` is this on such grids of more than 1,500 voxels, where a dense covariance would be too large.
 * ``marginals``: every voxel's distribution given the energy of its layer.
 * ``logit``, ``log``, ``power``: fractions of the layer energy, transformed voxel by voxel: what CaloINN and CaloDREAM
   use.
@@ -40,6 +43,7 @@ from cathode.density.preprocessed import Preprocessed
 from cathode.support.errors import UserError
 from cathode.support.seeding import derive_seed
 from cathode.training import FitConfig, TrainingData, fit
+from fastsim.generators.cyclic import DENSE_LIMIT, fit_cyclic_shape, turns_whole
 from fastsim.generators.preprocessing import context_bijection, fraction_bijection, marginal_bijection
 from fastsim.geometry import Geometry
 from fastsim.geometry.layers import PolarLayer
@@ -80,14 +84,14 @@ class FramedShape:
     """How the shape stage is built.
 
     Args:
-        frame: ``copula``, ``marginals``, ``logit``, ``log`` or ``power``; see the module.
+        frame: ``copula``, ``cyclic-copula``, ``marginals``, ``logit``, ``log`` or ``power``; see the module.
         model: ``gaussian``, ``flow-matching``, ``edm`` or ``coupling``.
         network: Of the model.
         nodes: Nodes in the logarithm of a layer's energy, of the voxels' distributions.
         knots: Quantiles of each distribution.
         energy_nodes: Nodes in the logarithm of the incident energy, of the Gaussian; as many as there are energies,
             where these are few and evenly spaced in the logarithm.
-        rounds: Rounds of filling and fitting of the copula.
+        rounds: Rounds of filling and fitting of the copula, or of corrections of the cyclic copula.
         draws: Fillings of each training shower that a model on top of the copula is trained on.
         steps: Solver steps of flow matching and EDM.
         bins: Bins of the splines.
@@ -96,7 +100,7 @@ class FramedShape:
     """
 
     kind: Literal["framed"] = "framed"
-    frame: Literal["copula", "marginals", "logit", "log", "power"] = "copula"
+    frame: Literal["copula", "cyclic-copula", "marginals", "logit", "log", "power"] = "copula"
     model: Literal["gaussian", "flow-matching", "edm", "coupling"] = "gaussian"
     network: NetworkSettings = field(default_factory=NetworkSettings)
     nodes: int = 12
@@ -112,7 +116,9 @@ class FramedShape:
         for name, least in (("nodes", 2), ("knots", 4), ("energy_nodes", 2), ("rounds", 0), ("draws", 1), ("steps", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"shape setting {name}: must be at least {least}, got {getattr(self, name)}")
-        if self.model == "gaussian" and self.frame != "copula":
+        if self.frame == "cyclic-copula" and self.model != "gaussian":
+            raise UserError("shape setting model: the frame 'cyclic-copula' is a complete model; use 'gaussian'")
+        if self.model == "gaussian" and self.frame not in ("copula", "cyclic-copula"):
             raise UserError(
                 f"shape setting model: 'gaussian' without correlations under the frame {self.frame!r} is no shower "
                 "model; use the frame 'copula' or another model"
@@ -162,6 +168,19 @@ def fit_framed_shape(
     """
     started = time.monotonic()
     x, context = train
+    if _is_cyclic(settings, geometry):
+        cyclic = fit_cyclic_shape(
+            x,
+            context,
+            geometry=geometry,
+            threshold=threshold,
+            nodes=settings.nodes,
+            knots=settings.knots,
+            energy_nodes=settings.energy_nodes,
+            rounds=settings.rounds,
+            seed=seed,
+        )
+        return FramedFit(cyclic.eval(), None, time.monotonic() - started)
     turned = _canonical(geometry, settings)
     if turned is not None:
         x, validation = turned(x), (turned(validation[0]), validation[1])
@@ -188,6 +207,13 @@ def fit_framed_shape(
     trained = Preprocessed(frame.bijection, result.density.cpu(), columns)
     density = _outer(Dequantised(trained, threshold), geometry, settings)
     return FramedFit(density.eval(), result.history, time.monotonic() - started)
+
+
+def _is_cyclic(settings: FramedShape, geometry: Geometry) -> bool:
+    if settings.frame == "cyclic-copula":
+        return True
+    large = geometry.n_voxels > DENSE_LIMIT and turns_whole(geometry)
+    return settings.frame == "copula" and settings.model == "gaussian" and large
 
 
 def _outer(density: ConditionalDensity, geometry: Geometry, settings: FramedShape) -> ConditionalDensity:
