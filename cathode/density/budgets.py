@@ -74,7 +74,7 @@ class Budgets(nn.Module):
         )
 
     def share(self, remainder: Tensor, part: slice) -> Tensor:
-        """Logarithm of an equal share of the remainder ``(B, n)`` of the features ``part``, in units of the threshold."""
+        """Logarithm of an equal share of the remainder ``(B, n)`` of ``part``, in units of the threshold."""
         return torch.log(remainder / (self.threshold * self.left[part].to(remainder)) + 0.05)
 
     def spend(self, wanted: Tensor, remainder: Tensor, part: slice) -> Tensor:

@@ -11,8 +11,8 @@ a mixture of Gaussians in :math:`y = \log(x / t)`, *censored* at both ends (Tobi
 
 with R the remainder of a known sum (:class:`~cathode.density.budgets.Budgets`): what would leave less than t takes all
 of it.  Weights :math:`w_0, w_R, w_k`, locations and scales come from a
-:class:`~cathode.density.networks.grouped_made.GroupedMade` of the earlier amounts, the context and the remainder, so the
-likelihood is exact, and samples have exact zeros, respect the threshold and add up to the known sums.
+:class:`~cathode.density.networks.grouped_made.GroupedMade` of the earlier amounts, the context and the remainder, so
+the likelihood is exact, and samples have exact zeros, respect the threshold and add up to the known sums.
 """
 
 from __future__ import annotations
@@ -358,7 +358,9 @@ class CensoredAutoregressive(ConditionalDensity):
 def _table(rows: list[list[int]]) -> Tensor:
     """Lists of different lengths as one table, filled up with 0."""
     longest = max((len(row) for row in rows), default=0)
-    return torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.long).reshape(len(rows), longest)
+    return torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.long).reshape(
+        len(rows), longest
+    )
 
 
 def _log_cdf(u: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-r"""Amounts through the sums of their blocks: :math:`p(x \mid c) = p(S \mid c)\, p(x \mid S, c)`, S_b the sum over block b.
+r"""Amounts through the sums of their blocks: :math:`p(x \mid c) = p(S \mid c)\, p(x \mid S, c)`.
 
 Sums are what physics fixes best and what correlates over the largest distances (the energy of a shower, of a layer, of
 a ring), so they come first and have a density of their own; the parts follow and only have to share them out.  Nested,

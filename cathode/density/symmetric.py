@@ -31,9 +31,7 @@ class Symmetric(ConditionalDensity):
         ValueError: A block that leaves the vector, or no sectors to turn.
     """
 
-    def __init__(
-        self, density: ConditionalDensity, turns: int, blocks: list[list[int]], mirror: bool = True
-    ) -> None:
+    def __init__(self, density: ConditionalDensity, turns: int, blocks: list[list[int]], mirror: bool = True) -> None:
         super().__init__()
         if turns < 2 or any(first < 0 or first + turns * inner > density.event_shape[0] for first, inner in blocks):
             raise ValueError(f"{turns} turns of blocks {blocks} do not fit {density.event_shape[0]} features")

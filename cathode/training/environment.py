@@ -25,7 +25,10 @@ def choose_device(name: str) -> torch.device:
     available = torch.cuda.is_available()
     if name == "auto":
         name = "cuda" if available else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device {name!r} is unknown; use auto, cpu or cuda") from error
     if device.type == "cuda" and not available:
         raise UserError("fit setting device: no CUDA device here; use auto or cpu")
     if device.type == "cuda" and device.index is None:

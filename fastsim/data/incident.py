@@ -10,9 +10,7 @@ from cathode.support.errors import UserError
 __all__ = ["incident_energies"]
 
 
-def incident_energies(
-    words: tuple[str, ...], count: int, generator: np.random.Generator
-) -> npt.NDArray[np.float64]:
+def incident_energies(words: tuple[str, ...], count: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
     """``count`` incident energies [MeV].
 
     Args:
@@ -38,6 +36,7 @@ def incident_energies(
             raise ValueError
     except ValueError as error:
         raise UserError(
-            f"--energies must be positive values in MeV, or LOW:HIGH or LOW:HIGH:flat with 0 < LOW < HIGH, got {' '.join(words)}"
+            "--energies must be positive values in MeV, or LOW:HIGH or LOW:HIGH:flat with 0 < LOW < HIGH, "
+            f"got {' '.join(words)}"
         ) from error
     return values[np.arange(count) % len(values)]

@@ -164,7 +164,6 @@ class ShowerSource:
         context = torch.cat([part.context for part in parts if part.context is not None])
         return TrainingData.unchecked(torch.cat([part.x for part in parts]), context)
 
-
     def _read(self, rows: NDArray[np.int64]) -> Showers:
         first, stop = int(rows[0]), int(rows[-1]) + 1
         showers = self._file.read(first, stop)

@@ -10,7 +10,9 @@ from torch import Tensor
 __all__ = ["conserve"]
 
 
-def conserve(energies: Tensor, layer_energies: Tensor, *, slices: Sequence[tuple[int, int]], threshold: float) -> Tensor:
+def conserve(
+    energies: Tensor, layer_energies: Tensor, *, slices: Sequence[tuple[int, int]], threshold: float
+) -> Tensor:
     r"""Voxel energies that are 0 or at least the threshold and add up to the energy of their layer.
 
     First everything below the threshold becomes 0, then what the remaining n voxels have *above* it is scaled,

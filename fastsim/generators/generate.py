@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # shower depends neither on the batch size nor on where a resumed run starts.
 _BLOCK, _BLOCK_NUMBERS = 512, 1 << 24
 _ATTEMPTS = 5
-# Energies that are all so far below those of the training, and within them when multiplied by 1000, are in GeV.
+# Energies that are mostly so far below those of the training, and within them when multiplied by 1000, are in GeV.
 _FAR_BELOW = 0.1
 # No calorimeter sees ten times the energy that enters it; fluctuations of the sampling reach about three.
 _LARGEST_RESPONSE = 10.0
@@ -73,10 +73,11 @@ def check_incident(
     if not bool(np.isfinite(further).all()):
         raise UserError("conditions must be finite")
     low, high = generator.incident_range
-    if len(incident) and incident.max() < _FAR_BELOW * low and low <= 1e3 * np.median(incident) <= high:
+    middle = float(np.median(incident)) if len(incident) else low
+    if middle < _FAR_BELOW * low and low <= 1e3 * middle <= high:
         raise UserError(
-            f"incident energies of {incident.min():g} to {incident.max():g} look like GeV beside the {low:g} to {high:g} "
-            "MeV of the training: give them in MeV"
+            f"incident energies of {incident.min():g} to {incident.max():g} look like GeV beside the {low:g} to "
+            f"{high:g} MeV of the training: give them in MeV"
         )
     outside = int(((incident < low * (1 - 1e-6)) | (incident > high * (1 + 1e-6))).sum())
     if outside:

@@ -89,8 +89,8 @@ def _coordinates(geometry: Geometry, part: slice) -> tuple[NDArray[np.float64], 
 def generation_order(ring: list[int], place: list[int], *, interleave: int = 2) -> tuple[list[int], list[int]]:
     """All rings at once, one voxel of each after the other, in steps that neighbouring rings do not share.
 
-    Given the energies of all rings and the voxels at earlier places, voxels of rings ``interleave`` apart hardly know of
-    each other, so they are made together.
+    Given the energies of all rings and the voxels at earlier places, voxels of rings ``interleave`` apart hardly know
+    of each other, so they are made together.
 
     Args:
         ring: Ring of each voxel.
@@ -122,7 +122,7 @@ def generation_order(ring: list[int], place: list[int], *, interleave: int = 2) 
 
 def earlier_neighbours(found: Rings, order: list[int], groups: list[int]) -> list[list[int]]:
     """For each voxel the ones around it that are generated in earlier steps, nearest places first."""
-    step = {voxel: group for voxel, group in zip(order, groups, strict=True)}
+    step = dict(zip(order, groups, strict=True))
     neighbours: list[list[int]] = []
     for voxel, (ring, place) in enumerate(zip(found.of_voxel, found.place, strict=True)):
         around = [found.voxel(ring, place + shift) for shift in (-1, 1, -2)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -28,6 +28,13 @@ Files = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(
 def _require(where: str, good: bool, expected: str, got: Any) -> None:
     if not good:
         raise UserError(f"{where}: must be {expected}, got {got!r}")
+
+
+def _at_least_one(settings: Any, where: str) -> None:
+    for one in fields(settings):
+        value = getattr(settings, one.name)
+        if isinstance(value, int):
+            _require(f"{where}.{one.name}", value >= 1, "1 or more", value)
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,9 @@ class AutoregressiveEnergies:
     hidden: int = 256
     layers: int = 2
 
+    def __post_init__(self) -> None:
+        _at_least_one(self, "energy.model")
+
 
 @dataclass(frozen=True)
 class AutoregressiveShape:
@@ -113,6 +123,9 @@ class AutoregressiveShape:
     memory: int = 128
     context_width: int = 128
     symmetry: Literal["none", "rotations", "rotations and mirror"] = "none"
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "shape.model")
 
 
 @dataclass(frozen=True)

@@ -314,8 +314,8 @@ def _model(geometry: Geometry, context_features: int, settings: FramedShape) -> 
         return CouplingSpline(voxels, context_features, transforms=n.blocks, hidden=[n.width, n.width], bins=s.bins)
     network = _network(geometry, context_features, n)
     if s.model == "edm":
-        # The paper's -1.2 and 1.2 are for images, which show at little noise.  What voxels of unit variance know of each
-        # other shows where noise and data are about equal; there its loss has something to learn.
+        # The paper's -1.2 and 1.2 are for images, which show at little noise.  What voxels of unit variance know of
+        # each other shows where noise and data are about equal; there its loss has something to learn.
         return EDM(
             voxels,
             context_features,

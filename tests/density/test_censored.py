@@ -97,7 +97,9 @@ def test_samples_are_as_frequent_as_the_density_says(summed):
     x = sample(summed, context.expand(count, -1), generator=stream(5)).numpy()
 
     def kind(amount, left):
-        return np.where(left <= 1e-9, "nothing", np.where(amount == 0, "zero", np.where(left - amount < 1e-9, "whole", "between")))
+        return np.where(
+            left <= 1e-9, "nothing", np.where(amount == 0, "zero", np.where(left - amount < 1e-9, "whole", "between"))
+        )
 
     found = list(zip(kind(x[:, 0], np.full(count, total)), kind(x[:, 1], total - x[:, 0]), strict=True))
     for name, probability in expected.items():

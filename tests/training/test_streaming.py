@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cathode.support.errors import UserError
-from cathode.training import BatchSource, FitConfig, HDF5Source, fit
+from cathode.training import BatchSource, FitConfig, HDF5Source, evaluation, fit
 
 
 @pytest.fixture
@@ -113,3 +113,11 @@ def test_fit_from_a_stream_resumes_and_learns(gaussian, tmp_path):
     assert (result.history.loc[1:, "events"] == 1500).all()
     memory = fit(gaussian.make_density(), data.take(slice(0, 1500)), data.take(slice(1500, 2000)), settings, seed=1)
     assert memory.history["validation_loss"][0] == pytest.approx(result.history["validation_loss"][0], rel=1e-6)
+
+
+def test_statistics_of_a_source_are_bounded(file, monkeypatch):
+    """Rows with tens of thousands of numbers would fill the memory long before the bound on rows."""
+    source = HDF5Source(file, "x", context=["mass"], block_rows=90, blocks_in_memory=3)
+    assert len(evaluation.statistics_rows(source, 64, seed=1)) == 1000
+    monkeypatch.setattr(evaluation, "_STATISTICS_NUMBERS", 300)
+    assert len(evaluation.statistics_rows(source, 64, seed=1)) == 192

@@ -77,7 +77,8 @@ def run_simulate(command: Simulate) -> None:
     layout = _layout(command)
     calorimeter = calorimeter_for(layout, _material(command.material))
     if command.calibrate is not None:
-        training = ShowerFile(command.calibrate, layout).read(0, command.calibrate_rows)
+        file = ShowerFile(command.calibrate, layout)
+        training = file.read(0, min(command.calibrate_rows, len(file)))
         fitted = calibrate(
             training.cut(command.threshold),
             seed=command.seed,

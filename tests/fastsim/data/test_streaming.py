@@ -84,6 +84,25 @@ def test_threshold_and_rows(file):
     assert "rows 10-20; shape; threshold 5.0" in one.fingerprint()
 
 
+def test_any_rows(file):
+    stream, showers = file
+    rows = np.array([1, 2, 9, 10, 11, 29, 30, 49])
+    one = source(stream, rows=rows)
+    assert one.events == 8
+    seen = torch.cat([batch.context[:, 0] for batch in one.batches(0, batch_size=3, seed=1)])
+    np.testing.assert_array_equal(np.sort(seen), np.sort(showers.incident_energy[rows, 0]))
+    x = torch.cat([batch.x for batch in one.batches(0, batch_size=3, seed=1)])
+    assert torch.equal(x.sum(1).sort().values, torch.from_numpy(showers.energies[rows]).sum(1).sort().values)
+    assert "rows 1-50 without some" in one.fingerprint()
+    assert one.fingerprint() != source(stream, rows=np.array([1, 49])).fingerprint()
+
+
+@pytest.mark.parametrize("rows", [[], [3, 3], [5, 2], [-1, 2], [2, 50]])
+def test_rows_that_are_none(file, rows):
+    with pytest.raises(UserError, match=r"rising row numbers|not within the 50 showers"):
+        source(file[0], rows=np.array(rows, dtype=int))
+
+
 def test_whole_showers(file):
     _, showers = file
     data = training_data(showers, "shower")

@@ -18,7 +18,9 @@ SLICES = [(0, 1), (1, 5), (5, 9)]
 voxels = arrays(
     np.float32, (3, 9), elements=st.one_of(st.just(0.0), st.floats(-10, 1e5, width=32), st.floats(0, 2, width=32))
 )
-layers = arrays(np.float32, (3, 3), elements=st.one_of(st.just(0.0), st.floats(0, 1e6, width=32), st.floats(0, 3, width=32)))
+layers = arrays(
+    np.float32, (3, 3), elements=st.one_of(st.just(0.0), st.floats(0, 1e6, width=32), st.floats(0, 3, width=32))
+)
 
 
 @settings(max_examples=100, deadline=None)
@@ -63,7 +65,8 @@ def test_examples():
 
 
 @pytest.mark.parametrize(
-    ("energies", "total"), [([math.nan, 2.0], 5.0), ([math.inf, 2.0], 5.0), ([1.0, 2.0], math.nan), ([2.0, 3.0], math.inf)]
+    ("energies", "total"),
+    [([math.nan, 2.0], 5.0), ([math.inf, 2.0], 5.0), ([1.0, 2.0], math.nan), ([2.0, 3.0], math.inf)],
 )
 def test_what_is_broken_shows(energies, total):
     x = conserve(torch.tensor([energies]), torch.tensor([[total]]), slices=[(0, 2)], threshold=1.0)

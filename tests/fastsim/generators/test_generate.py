@@ -154,7 +154,7 @@ def test_wrong_conditions(energies, conditions, match):
 
 @pytest.mark.parametrize("conditions", [None, np.zeros((1, 2)), np.zeros((2, 1)), np.zeros(2), [[np.nan, 0.0]] * 2])
 def test_conditions_that_do_not_fit(conditions):
-    with pytest.raises(UserError, match="conditioned on the incident energy, x, y|conditions must be finite"):
+    with pytest.raises(UserError, match=r"conditioned on the incident energy, x, y|conditions must be finite"):
         check_incident(generator(names=("x", "y")), ENERGIES[:2], conditions)
 
 
@@ -241,7 +241,9 @@ def test_energies_in_turn():
     assert incident_energies(("1", "2e3"), 3, numpy_generator(1)).tolist() == [1, 2000, 1]
 
 
-@pytest.mark.parametrize("words", [(), ("x",), ("-1",), ("0",), ("inf",), ("2:1",), ("1:2:3",), ("1:2", "3"), ("1:nan",)])
+@pytest.mark.parametrize(
+    "words", [(), ("x",), ("-1",), ("0",), ("inf",), ("2:1",), ("1:2:3",), ("1:2", "3"), ("1:nan",)]
+)
 def test_energies_that_are_none(words):
     with pytest.raises(UserError, match="must be positive values in MeV, or LOW:HIGH"):
         incident_energies(words, 3, numpy_generator(1))
