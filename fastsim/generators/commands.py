@@ -17,6 +17,7 @@ from cathode.support.progress import progress
 from cathode.support.seeding import numpy_generator
 from cathode.training.environment import choose_device
 from fastsim.data import ShowerFile, ShowerWriter, check_output
+from fastsim.data.formats.base import unnamed
 from fastsim.data.incident import incident_energies
 from fastsim.generators.generate import check_incident, generate_chunks
 from fastsim.generators.generator import ShowerGenerator, load_generator
@@ -166,7 +167,9 @@ def _incident(command: Generate, generator: ShowerGenerator) -> tuple[np.ndarray
     incident = np.asarray(file.incident_energies())[rows]
     if not generator.condition_names:
         return incident, None
-    if file.condition_names != generator.condition_names:
+    names = {tuple(file.condition_names), tuple(generator.condition_names)}
+    # Files need not name their conditions: then only their number can be checked.
+    if len(names - {unnamed(len(generator.condition_names))}) > 1 or len({len(n) for n in names}) > 1:
         raise UserError(
             f"{command.like} has the conditions {list(file.condition_names)}, "
             f"the generator needs {list(generator.condition_names)}"

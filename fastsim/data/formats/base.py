@@ -14,7 +14,7 @@ from cathode.support.errors import UserError
 from fastsim.data.showers import Showers
 from fastsim.geometry import Geometry
 
-__all__ = ["Contents", "Format", "Rows", "dataset", "no_conditions", "rows_of", "same_lengths"]
+__all__ = ["Contents", "Format", "Rows", "dataset", "no_conditions", "rows_of", "same_lengths", "unnamed"]
 
 Floats = NDArray[np.float32]
 
@@ -98,3 +98,8 @@ def no_conditions(showers: Showers, name: str) -> None:
     """Refuse conditions that the format has no room for."""
     if showers.condition_names:
         raise UserError(f"the format {name!r} has no room for the conditions {list(showers.condition_names)}")
+
+
+def unnamed(count: int) -> tuple[str, ...]:
+    """What conditions are called when their file does not tell."""
+    return tuple(f"condition_{i}" for i in range(count))

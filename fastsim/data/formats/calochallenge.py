@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathode.support.errors import UserError
-from fastsim.data.formats.base import Contents, Rows, dataset, rows_of, same_lengths
+from fastsim.data.formats.base import Contents, Rows, dataset, rows_of, same_lengths, unnamed
 from fastsim.data.showers import Showers, voxel_mismatch
 from fastsim.geometry import Geometry
 
@@ -46,7 +46,7 @@ class CaloChallenge:
             raise UserError(f"conditions must have shape (N, K), got {conditions.shape}")
         given = conditions.attrs.get("names")
         columns = conditions.shape[1]
-        labels = tuple(f"condition_{i}" for i in range(columns)) if given is None else tuple(str(n) for n in given)
+        labels = unnamed(columns) if given is None else tuple(str(n) for n in given)
         if len(labels) != columns:
             raise UserError(f"{columns} conditions but {len(labels)} names in the attribute 'names'")
         return Contents(length, labels)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 
+from cathode.support.errors import UserError
 from cathode.training import FitConfig
 from fastsim.data import Showers, read_showers, write_showers
+from fastsim.generators.commands import Generate, run_generate
 from fastsim.generators.generate import generate
 from fastsim.generators.settings import (
     AutoregressiveEnergies,
@@ -68,3 +71,26 @@ def test_generated_images_follow_the_impact_point(model, tmp_path, monkeypatch):
         slope = np.polyfit(test.conditions[:, axis], found[:, axis], 1)[0]
         assert slope == pytest.approx(np.polyfit(test.conditions[:, axis], wanted[:, axis], 1)[0], rel=0.15)
         assert abs(np.corrcoef(found[:, axis], test.conditions[:, 1 - axis])[0, 1]) < 0.2
+
+
+def test_generate_like_a_file_without_names_but_not_with_other_conditions(tmp_path, monkeypatch):
+    monkeypatch.setitem(NAMES, GEOMETRY.name, lambda: GEOMETRY)
+    named, unnamed, others = (tmp_path / f"{name}.hdf5" for name in ("named", "unnamed", "others"))
+    showers = images(400, seed=1)
+    for path in (named, unnamed):
+        write_showers(path, showers)
+    with h5py.File(unnamed, "a") as stream:
+        del stream["conditions"].attrs["names"]
+    rest = (GEOMETRY, showers.conditions, ("x", "theta"))
+    write_showers(others, Showers(showers.incident_energy, showers.energies, *rest))
+    data = DataSettings((str(named),), GEOMETRY.name, threshold=5.0)
+    train(GeneratorSettings(data, TINY, MODELS["copula"]), output=tmp_path / "run")
+    run_generate(Generate(tmp_path / "run", tmp_path / "new.hdf5", like=str(unnamed), start=100, n=20))
+    generated = read_showers(tmp_path / "new.hdf5", GEOMETRY)
+    assert generated.condition_names == ("x", "y")
+    np.testing.assert_array_equal(generated.conditions, showers.conditions[100:120])
+    with pytest.raises(UserError, match=r"has the conditions \['x', 'theta'\], the generator needs \['x', 'y'\]"):
+        run_generate(Generate(tmp_path / "run", tmp_path / "other.hdf5", like=str(others)))
+    with pytest.raises(UserError, match="give them with --like FILE"):
+        run_generate(Generate(tmp_path / "run", tmp_path / "other.hdf5", energies=("2000",)))
+    assert not (tmp_path / "other.hdf5").exists()
