@@ -1,8 +1,7 @@
 """What classifiers look at: the published vectors, and forms of the same showers from which more can be learnt.
 
-The published input of the low-level network, voxels over incident energy, spans orders of magnitude and is mostly zero.
-A network learns from it only with many showers; with 10,000 it sees next to nothing (see :mod:`.profiles` for the
-measurement).  The strict networks look at the same showers through
+The published input of the low-level network, voxels over incident energy, spans orders of magnitude and is mostly zero;
+a network learns from it only with many showers.  The strict networks look at the same showers through
 
 * the root of every voxel's energy and whether it is zero, standardised;
 * the observables, and the spectrum of the voxels of each layer: how many have how much energy, which no single voxel
@@ -10,6 +9,25 @@ measurement).  The strict networks look at the same showers through
   an exact zero having its own;
 
 all standardised with the training showers alone.
+
+AUC on 10,000 + 10,000 unseen photons in the binning of dataset 1, 8000 + 8000 to train on and 1500 + 1500 to choose
+the epoch (three layers of 256, or 512 with dropout of one half from the encodings on), against two broken generators:
+*copula*, whose voxels have the right distributions each at each incident energy, but whose normal scores are mixed with
+36 % of a Gaussian copula's; and *smeared*, real showers whose voxels fluctuate by 30 % more.
+
+=====================================================  ======  =======
+input                                                  copula  smeared
+=====================================================  ======  =======
+voxels / E_inc, standardised                             0.50     0.55
+log voxels, standardised                                 0.69     0.51
+observables, standardised                                0.69     0.50
+log voxels and observables, standardised                 0.70     0.50
+observables encoded                                      0.75     0.55
+the same, and voxels encoded                             0.74     0.67
+observables and spectra encoded                          0.76     0.76
+the same, roots and zeros of voxels (used here)          0.78     0.74
+trees: observables, voxels, spectra (used here)          0.79     0.84
+=====================================================  ======  =======
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ __all__ = ["Samples", "Task", "TaskScores", "run_task"]
 
 _OBSERVABLE_BINS = 16
 _SPECTRUM_BINS = 8
+# Of few features each split must see more than a tenth: AUC 0.741 instead of 0.731 with 30 observables.
+_LEAST_FEATURES = 10
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ def _trees(task: Task) -> Trained:
         voxels, spectra = opened(task.samples.voxels), opened(task.samples.spectra)
         return np.concatenate([observables[rows], voxels[rows][:, columns], spectra[rows]], axis=1)
 
+    width = features(task.train[:1]).shape[1]
     # Without class weights: unequal numbers only shift the log-odds, which calibration undoes, and scikit-learn needs
     # twenty seconds for the weighted quantiles of 500 columns.
     trees = HistGradientBoostingClassifier(
@@ -215,7 +218,7 @@ def _trees(task: Task) -> Trained:
         max_leaf_nodes=settings.leaves,
         min_samples_leaf=settings.min_samples_leaf,
         l2_regularization=settings.l2,
-        max_features=settings.features_per_split,
+        max_features=max(settings.features_per_split, min(1.0, _LEAST_FEATURES / width)),
         early_stopping=True,
         n_iter_no_change=settings.patience,
         random_state=derive_seed(task.seed, "trees"),

@@ -20,7 +20,7 @@ class TreeSettings:
         learning_rate: Shrinkage.
         min_samples_leaf: Showers per leaf.
         l2: Penalty on leaf values.
-        features_per_split: Fraction of the features that each split may choose from.
+        features_per_split: Fraction of the features that each split may choose from; at least ten.
         patience: Stop after so many trees without a lower validation loss.
         max_features: Of larger geometries the trees see the voxels that separate best in the training showers.
     """
