@@ -37,7 +37,8 @@ from cathode.density.elementary import elementary_erfc
 from cathode.density.ensemble import Ensemble
 from cathode.density.layered import LayeredFlow
 from cathode.density.matching import FlowMatching
-from cathode.density.scanned import ScannedCensored
+from cathode.density.scanned import ScannedCensored, ScannedSequence
+from cathode.density.sequence import AmountSequence
 from cathode.density.solvers import ADAPTIVE_METHODS
 from cathode.density.unrolled import UnrolledMixture
 from cathode.support.errors import UserError, require
@@ -176,6 +177,11 @@ def _as_a_loop(density: CensoredAutoregressive) -> nn.Module:
     return ScannedCensored(density)
 
 
+@register_exportable(AmountSequence)
+def _as_a_loop_of_loops(density: AmountSequence) -> nn.Module:
+    return ScannedSequence(density)
+
+
 @register_exportable(Ensemble)
 class _EveryMember(ConditionalDensity):
     """An ensemble that decodes with every member and then chooses: as many times the work, but one sequence."""
@@ -311,7 +317,10 @@ def export_module_onnx(
     dynamic: Any = None if static_batch else tuple({0: torch.export.Dim.DYNAMIC} for _ in example)
     if dynamic is not None and isinstance(module, Decoder):
         dynamic = (dynamic[0], dynamic[1:]) if len(dynamic) > 1 else (dynamic[0], ())  # *others is one tuple
+    loops = [part for part in module.modules() if isinstance(part, (ScannedCensored, ScannedSequence))]
     try:
+        for part in loops:
+            part.as_scan = True
         with torch.no_grad(), _quiet_exporter():
             graph = torch.export.export(module, tuple(example.values()), dynamic_shapes=dynamic, strict=False)
             if any(node.target in _IN_ELEMENTARY_OPERATIONS for node in graph.graph.nodes):
@@ -329,6 +338,9 @@ def export_module_onnx(
     except Exception as error:  # the exporter raises what it likes
         logger.debug("export failed", exc_info=True)
         raise UserError(f"this model has no ONNX form: {_reason(error)}") from error
+    finally:
+        for part in loops:
+            part.as_scan = False
     assert program is not None
     _name_batch(program.model, None if static_batch else "batch")
     for key, value in (metadata or {}).items():

@@ -1,4 +1,4 @@
-r"""The censored autoregressive density as a loop with one small body, for graphs.
+r"""Autoregressive densities of amounts as loops with one small body, for graphs.
 
 Hundreds of steps, unrolled, make a graph of tens of thousands of operations, which runtimes take minutes to load.  Here
 every step is the same function of its own slice of the weights and of a state of fixed size, so that a graph holds it
@@ -24,8 +24,9 @@ from torch.nn import functional
 
 from cathode.density.base import ConditionalDensity
 from cathode.density.censored import CensoredAutoregressive
+from cathode.density.sequence import AmountSequence
 
-__all__ = ["ScannedCensored"]
+__all__ = ["ScannedCensored", "ScannedSequence"]
 
 
 class ScannedCensored(ConditionalDensity):
@@ -48,6 +49,8 @@ class ScannedCensored(ConditionalDensity):
         count = max(u.stop - u.start for u in self.units)
         self.layers, self.inputs = 1 + len(network.blocks), network.inputs
         self.looks_back = density.near.shape[1] > 0
+        #: Loop by torch's scan, which a graph keeps as a loop, in place of one of Python.
+        self.as_scan = False
         # Its head, context and sums are used as they are; the weights of the network are held in slices.
         self.source: Any = density
         full = [(m.weight * m.mask).detach() for m in (network.first, *network.blocks, network.head)]  # type: ignore[operator]
@@ -109,12 +112,7 @@ class ScannedCensored(ConditionalDensity):
         def step(carry: list[Tensor], xs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
             return self._step(carry, xs, totals, context)
 
-        if torch.compiler.is_exporting():
-            from torch._higher_order_ops.scan import scan  # a prototype of torch, needed for graphs alone
-
-            _, drawn = scan(step, state, inputs)
-        else:
-            drawn = _plain_loop(step, state, inputs)
+        drawn = _loop(step, state, inputs, as_scan=self.as_scan)
         return drawn.permute(1, 0, 2).flatten(1)[:, self.positions]
 
     def _step(
@@ -146,6 +144,69 @@ class ScannedCensored(ConditionalDensity):
         if self.looks_back:
             rest.append(known.scatter(1, xs["slot"].unsqueeze(1).expand_as(described), described))
         return [*layers, row, *rest], x
+
+
+class ScannedSequence(ConditionalDensity):
+    """An :class:`~cathode.density.sequence.AmountSequence` that only decodes, as a loop over its blocks.
+
+    Args:
+        density: Its cell can be exported.
+    """
+
+    def __init__(self, density: AmountSequence) -> None:
+        super().__init__()
+        self.event_shape, self.context_features = density.event_shape, density.context_features
+        self.as_scan = False
+        self.source: Any = density
+        self.register_buffer("before", torch.arange(density.blocks).clamp_min(1).float().unsqueeze(1))
+        self.before: Tensor
+
+    def noise(
+        self, count: int, *, mask: Tensor | None = None, generator: torch.Generator, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        return self.source.noise(count, mask=mask, generator=generator, dtype=dtype)
+
+    def decode(self, noise: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
+        """Amounts ``(B, S D)``, as the density that was given."""
+        if context is None:
+            raise ValueError("the sums of the blocks are part of the context")
+        source = self.source
+        outside, totals = source._surroundings(context)
+        width = 2 * source.features
+        state = [noise.new_zeros(noise.shape[0], source.window * width), noise.new_zeros(noise.shape[0], width)]
+        inputs = {
+            "draws": noise.unflatten(1, (source.blocks, -1)).transpose(0, 1).contiguous(),
+            "outside": outside.transpose(0, 1).contiguous(),
+            "total": totals.T.unsqueeze(2).contiguous(),
+            "before": self.before,
+        }
+        drawn = _loop(self._step, state, inputs, as_scan=self.as_scan)
+        return drawn.transpose(0, 1).flatten(1)
+
+    def _step(self, carry: list[Tensor], xs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+        source = self.source
+        recent, summed = carry
+        past = torch.cat([recent, summed / xs["before"], xs["outside"]], 1)
+        told = torch.cat([xs["outside"], source.remember(past), recent, xs["total"]], 1)
+        row = source.cell.decode(xs["draws"].unflatten(1, source._noise), told)
+        picture = source._pictures(row)
+        recent = torch.cat([recent[:, picture.shape[1] :], picture], 1)
+        return [recent, summed + picture], row
+
+
+def _loop(
+    step: Callable[[list[Tensor], dict[str, Tensor]], tuple[list[Tensor], Tensor]],
+    state: list[Tensor],
+    inputs: dict[str, Tensor],
+    *,
+    as_scan: bool,
+) -> Tensor:
+    """Outputs of all steps ``(steps, …)``."""
+    if as_scan:
+        from torch._higher_order_ops.scan import scan  # a prototype of torch, needed for graphs alone
+
+        return scan(step, state, inputs)[1]
+    return _plain_loop(step, state, inputs)
 
 
 def _plain_loop(

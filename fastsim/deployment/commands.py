@@ -48,7 +48,7 @@ class LatencyCommand:
     """Showers per call."""
     backends: tuple[Literal["pytorch", "torch.compile", "onnx", "onnx-int8"], ...] = BACKENDS  # type: ignore[assignment]
     """What to measure."""
-    seconds: float = 20.0
+    seconds: float = 60.0
     """Budget of each backend and batch size [s]."""
     repeats: int = 50
     """Most calls of each."""
@@ -112,7 +112,9 @@ def run_latency(command: LatencyCommand) -> None:
     if command.output is not None:
         write_json(command.output, result.to_dict())
     print(table(result.cases))
-    print(f"threads: {result.threads}; median and [16 %, 84 %] over repeated calls after warm-up")
+    print(
+        f"threads: {result.threads}; median wall time, [16 %, 84 %] of repeated calls, and median time of the processor"
+    )
     if result.quantised is not None and result.quality is not None:
         small, loss = result.quantised, result.quality
         print(

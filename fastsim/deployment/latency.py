@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cathode.density.export import OnnxModel
+from cathode.density.export import OnnxModel, exportable
 from cathode.support.errors import UserError
 from cathode.support.progress import progress
 from cathode.support.provenance import environment
@@ -52,7 +53,7 @@ class LatencySettings:
     Attributes:
         batch_sizes: Showers per call.
         backends: Which of :data:`BACKENDS`.
-        seconds: Budget of each case [s], warm-up included; all of ``torch.compile`` has six times as much.
+        seconds: Budget of each case [s], warm-up included; all of ``torch.compile`` has three times as much.
         repeats: Most calls per case.
         threads: Of every backend.
         quality_showers: Showers for the quality of INT8; 0: not measured.
@@ -61,7 +62,7 @@ class LatencySettings:
 
     batch_sizes: tuple[int, ...] = (1, 100, 10_000)
     backends: tuple[str, ...] = BACKENDS
-    seconds: float = 20.0
+    seconds: float = 60.0
     repeats: int = 50
     threads: int = 1
     quality_showers: int = 2000
@@ -86,6 +87,7 @@ class Latency:
         batch: Showers per call.
         milliseconds: Median wall time per shower; None if it was not measured.
         low, high: Quantiles of 16 % and 84 % over the calls.
+        cpu_milliseconds: Median time of the processor per shower: what a machine without other work would take.
         repeats: Calls after warm-up.
         note: Why it was not measured, or what else there is to say.
     """
@@ -95,6 +97,7 @@ class Latency:
     milliseconds: float | None
     low: float | None = None
     high: float | None = None
+    cpu_milliseconds: float | None = None
     repeats: int = 0
     note: str = ""
 
@@ -145,25 +148,34 @@ class LatencyResult:
         }
 
 
-def time_calls(call: Callable[[], Any], *, seconds: float, repeats: int, first: float | None = None) -> list[float]:
-    """Wall times [s] of repeated calls after one for warm-up, as many as ``seconds`` allow; none if not even one fits.
+@dataclass(frozen=True)
+class Calls:
+    """Times of repeated calls [s]: on the wall, and of the processor in this process."""
+
+    wall: tuple[float, ...]
+    cpu: tuple[float, ...]
+
+
+def time_calls(call: Callable[[], Any], *, seconds: float, repeats: int, expected: float = 0.0) -> Calls:
+    """Time repeated calls after one for warm-up, as many as ``seconds`` allow; at least one.
 
     Args:
         call: What is timed.
         seconds: Budget, the warm-up included.
         repeats: Most calls.
-        first: How long one call is expected to take [s]; where it exceeds half of the budget, none is made.
+        expected: How long a call should take [s]: without a warm-up if that is more than a third of the budget.
     """
-    if first is not None and 2 * first > seconds:
-        return []
     start = time.perf_counter()
-    call()
-    times: list[float] = []
-    while len(times) < repeats and (not times or time.perf_counter() - start + times[-1] < seconds):
-        before = time.perf_counter()
+    if 3 * expected <= seconds:
         call()
-        times.append(time.perf_counter() - before)
-    return times
+    wall: list[float] = []
+    cpu: list[float] = []
+    while len(wall) < repeats and (not wall or time.perf_counter() - start + wall[-1] < seconds):
+        before, worked = time.perf_counter(), time.process_time()
+        call()
+        wall.append(time.perf_counter() - before)
+        cpu.append(time.process_time() - worked)
+    return Calls(tuple(wall), tuple(cpu))
 
 
 def measure_latency(folder: str | Path, settings: LatencySettings = LatencySettings()) -> LatencyResult:
@@ -214,26 +226,42 @@ def _onnx_call(model: OnnxModel) -> Call:
 
 
 def _cases(backend: str, call: Call, generator: ShowerGenerator, settings: LatencySettings) -> list[Latency]:
-    cases: list[Latency] = []
-    per_shower: float | None = None
-    for batch in settings.batch_sizes:
+    known: dict[int, float] = {}
+
+    def timed(batch: int, repeats: int, expected: float) -> Calls:
         noise = generator.noise(batch, generator=torch_generator(settings.seed, "noise", batch))
         context = random_contexts(generator, batch, seed=settings.seed)
-        expected = None if per_shower is None else per_shower * batch
-        times = time_calls(
-            lambda n=noise, c=context: call(n, c),  # type: ignore[misc]
-            seconds=settings.seconds,
-            repeats=settings.repeats,
-            first=expected,
-        )
-        if not times:
+        calls = time_calls(lambda: call(noise, context), seconds=settings.seconds, repeats=repeats, expected=expected)
+        known[batch] = float(np.median(calls.wall))
+        return calls
+
+    cases = []
+    for batch in settings.batch_sizes:
+        # Calls have a fixed cost, so that one shower says little about many: approach the batch in steps of ten.
+        while known and 10 * max(known) < batch and 2 * 10 * known[max(known)] < settings.seconds:
+            timed(10 * max(known), 1, 0.0)
+        expected = _extrapolated(known, batch)
+        if expected > settings.seconds:
             note = f"not measured: a call takes about {expected:.0f} s, the budget is {settings.seconds:g} s"
             cases.append(Latency(backend, batch, None, note=note))
             continue
-        per_shower = float(np.median(times)) / batch
-        low, high = (1e3 * q / batch for q in np.quantile(times, [0.16, 0.84]))
-        cases.append(Latency(backend, batch, 1e3 * per_shower, low, high, len(times)))
+        calls = timed(batch, settings.repeats, expected)
+        low, middle, high = (1e3 * q / batch for q in np.quantile(calls.wall, [0.16, 0.5, 0.84]))
+        cpu = 1e3 * float(np.median(calls.cpu)) / batch
+        cases.append(Latency(backend, batch, middle, low, high, cpu, len(calls.wall)))
     return cases
+
+
+def _extrapolated(known: dict[int, float], batch: int) -> float:
+    """Expected time of a call [s]: a fixed cost and one per shower, from the two largest batches timed so far."""
+    sizes = sorted(known)
+    if not sizes:
+        return 0.0
+    last = known[sizes[-1]]
+    if len(sizes) == 1:
+        return last * max(1.0, batch / sizes[-1])
+    slope = max((last - known[sizes[-2]]) / (sizes[-1] - sizes[-2]), 0.0)
+    return last + slope * max(0, batch - sizes[-1])
 
 
 def _quality(generator: ShowerGenerator, model: OnnxModel, settings: LatencySettings) -> QualityLoss:
@@ -265,7 +293,7 @@ def _compiled(folder: Path, settings: LatencySettings) -> list[Latency]:
 
     if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name):
         return none("no C++ compiler on this machine")
-    budget = 6 * settings.seconds
+    budget = 3 * settings.seconds
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     worker = context.Process(target=_compile_worker, args=(queue, str(folder), settings), daemon=True)
@@ -297,9 +325,12 @@ def _compiled(folder: Path, settings: LatencySettings) -> list[Latency]:
 def _compile_worker(queue: Any, folder: str, settings: LatencySettings) -> None:
     try:
         limit_threads(settings.threads)
+        logging.getLogger("torch").setLevel(logging.ERROR)
         generator = load_generator(folder)
-        with torch.no_grad():
-            compiled = torch.compile(generator.decode, dynamic=False)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # The copy for export has no operations that look at values, where a compiler would break the graph.
+            compiled = torch.compile(exportable(generator).decode, dynamic=False)
             for batch in settings.batch_sizes:
                 alone = dataclasses.replace(settings, batch_sizes=(batch,))
                 queue.put(_cases("torch.compile", compiled, generator, alone)[0])
@@ -327,7 +358,7 @@ def table(cases: Sequence[Latency]) -> str:
                 if case is not None:
                     notes.append(f"{backend}, batch {batch:,}: {case.note}")
             else:
-                row.append(f"{case.milliseconds:.3g} [{case.low:.3g}, {case.high:.3g}]")
+                row.append(f"{case.milliseconds:.3g} [{case.low:.3g}, {case.high:.3g}] cpu {case.cpu_milliseconds:.3g}")
         rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

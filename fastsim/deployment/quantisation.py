@@ -90,6 +90,8 @@ class _Rewriter:
                 constants[node.output[0]] = (node.attribute[0].t, graph)
         nodes = []
         for node in graph.node:
+            if node.op_type == "Scan":
+                self._stacks(node, constants)
             for attribute in node.attribute:
                 if attribute.HasField("g"):
                     self.rewrite(attribute.g, constants)
@@ -107,6 +109,10 @@ class _Rewriter:
         if options.get("transA") or options.get("alpha", 1.0) != 1.0 or options.get("beta", 1.0) != 1.0:
             return [node]
         weight, scale = self._integer(node.input[1], tensor, home, transposed=bool(options.get("transB")))
+        return self._product(node, weight, scale)
+
+    def _product(self, node: Any, weight: str, scale: str) -> list[Any]:
+        """Nodes that multiply with an integer matrix in place of ``node``."""
         self.products += 1
         stem = f"{node.output[0]}_int8_{self.products}"
         make = self.onnx.helper.make_node
@@ -135,6 +141,59 @@ class _Rewriter:
                 home.initializer.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), f"{stem}_{key}"))
             self.done[(name, transposed)] = (f"{stem}_int8", f"{stem}_scale")
         return self.done[(name, transposed)]
+
+    def _stacks(self, scan: Any, constants: dict[str, Any]) -> None:
+        """Matrices of a loop, one for each of its steps in a stack ``(steps, in, out)``; scales are one more stack."""
+        options = {a.name: a for a in scan.attribute}
+        body, count = options["body"].g, options["num_scan_inputs"].i
+        uses: dict[str, list[Any]] = {}
+        for node in body.node:
+            for name in node.input:
+                uses.setdefault(name, []).append(node)
+        replaced: dict[int, list[Any]] = {}
+        for place in range(len(scan.input) - count, len(scan.input)):
+            outside, inside = scan.input[place], body.input[place].name
+            tensor, home = constants.get(outside, (None, None))
+            if tensor is None or tensor.data_type != self.onnx.TensorProto.FLOAT or len(tensor.dims) != 3:
+                continue
+            values = self.onnx.numpy_helper.to_array(tensor)
+            # Stacks of zeros and ones only move numbers to their places.
+            if values[0].size < self.smallest or not np.isin(values, (0.0, 1.0), invert=True).any():
+                continue
+            if not all(self._is_plain_product(node, inside) for node in uses.get(inside, [])):
+                continue
+            scale = np.abs(values).max(axis=1) / 127.0
+            scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
+            integers = np.clip(np.rint(values / scale[:, None]), -127, 127).astype(np.int8)
+            for key, array in (("int8", integers), ("scale", scale)):
+                home.initializer.append(self.onnx.numpy_helper.from_array(array, f"{outside}_{key}"))
+            self.done[(outside, False)] = (f"{outside}_int8", f"{outside}_scale")
+            scan.input[place] = f"{outside}_int8"
+            scan.input.append(f"{outside}_scale")
+            body.input[place].type.tensor_type.elem_type = self.onnx.TensorProto.INT8
+            body.input.append(
+                self.onnx.helper.make_tensor_value_info(f"{inside}_scale", self.onnx.TensorProto.FLOAT, scale.shape[1:])
+            )
+            options["num_scan_inputs"].i += 1
+            for name in ("scan_input_axes", "scan_input_directions"):
+                if name in options:
+                    options[name].ints.append(0)
+            for node in uses[inside]:
+                replaced[id(node)] = self._product(node, inside, f"{inside}_scale")
+        nodes = [new for node in body.node for new in replaced.get(id(node), [node])]
+        copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
+        del body.node[:]
+        body.node.extend(copies)
+
+    @staticmethod
+    def _is_plain_product(node: Any, weight: str) -> bool:
+        """Whether ``node`` is ``x W`` or ``x W + b`` with the matrix ``weight`` as it is."""
+        if node.op_type not in ("MatMul", "Gemm") or list(node.input).index(weight) != 1:
+            return False
+        return all(
+            (a.name in ("alpha", "beta") and a.f == 1.0) or (a.name in ("transA", "transB") and a.i == 0)
+            for a in node.attribute
+        )
 
     def drop_unused(self, graph: Any) -> None:
         """Remove float matrices that nothing uses any more."""

@@ -16,6 +16,7 @@ from cathode.density.censored import CensoredAutoregressive
 from cathode.density.elementary import elementary_erfc
 from cathode.density.export import OnnxModel, export_onnx, export_torchscript, exportable
 from cathode.density.networks.mlp import ResNet
+from cathode.density.sequence import AmountSequence, CellContext
 from cathode.density.unrolled import mixture_quantile
 from cathode.support.errors import UserError
 
@@ -143,6 +144,37 @@ def test_loop_of_the_censored_density_is_its_decode(groups, sums, threshold):
     np.testing.assert_allclose(
         _decode(exportable(density), noise, context), _decode(density, noise, context), rtol=1e-4, atol=1e-6
     )
+
+
+def _sequence() -> ConditionalDensity:
+    told = CellContext(3, 4, 5, 2, 8)
+    cell = CensoredAutoregressive(
+        4, told.columns, threshold=1.0, blocks=[0] * 4, totals=[told.total], hidden=16, head=8
+    )
+    return _perturbed(AmountSequence(cell, 3, 5, threshold=1.0, window=2, memory=8), 0.02)
+
+
+def _sequence_contexts(rows: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    sums = 30.0 * torch.rand(rows, 3, generator=generator)
+    return torch.cat([torch.randn(rows, 2, generator=generator), sums], 1)
+
+
+def test_loop_of_a_sequence_is_its_decode():
+    density = _sequence()
+    noise, context = _noise(density, 200), _sequence_contexts(200)
+    reference = _decode(density, noise, context)
+    assert 0.05 < np.mean(reference == 0) < 0.95
+    np.testing.assert_allclose(_decode(exportable(density), noise, context), reference, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_loop_within_a_loop_in_the_graph(tmp_path):
+    density = _sequence()
+    model = export_onnx(density, tmp_path / "model.onnx", context=_sequence_contexts(3))
+    noise, context = _noise(density, 200), _sequence_contexts(200)
+    found = model(noise=noise, context=context)["events"]
+    np.testing.assert_allclose(found, _decode(density, noise, context), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", DENSITIES)

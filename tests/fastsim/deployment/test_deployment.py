@@ -20,7 +20,14 @@ from fastsim.deployment.agreement import agreement
 from fastsim.deployment.commands import Export, LatencyCommand, run_export, run_latency
 from fastsim.deployment.contracts import make_contract
 from fastsim.deployment.export import export_generator, inputs_of, run_exported
-from fastsim.deployment.latency import Latency, LatencySettings, table, time_calls
+from fastsim.deployment.latency import (
+    Latency,
+    LatencySettings,
+    _extrapolated,
+    measure_latency,
+    table,
+    time_calls,
+)
 from fastsim.deployment.quality import quality_loss
 from fastsim.deployment.quantisation import quantise
 from fastsim.generators.generator import ShowerGenerator, save_generator
@@ -297,13 +304,15 @@ def test_int8_without_matrices_is_refused(exported, tmp_path):
 
 def test_time_calls_keeps_to_repeats_and_budget():
     calls = []
-    assert len(time_calls(lambda: calls.append(None), seconds=10.0, repeats=5)) == 5
+    assert len(time_calls(lambda: calls.append(None), seconds=10.0, repeats=5).wall) == 5
     assert len(calls) == 6
-    assert time_calls(lambda: calls.append(None), seconds=1.0, repeats=5, first=0.6) == []
-    assert len(calls) == 6
+    time_calls(lambda: calls.append(None), seconds=1.0, repeats=1, expected=0.6)
+    assert len(calls) == 7
     import time
 
-    assert len(time_calls(lambda: time.sleep(0.05), seconds=0.12, repeats=100)) == 1
+    slept = time_calls(lambda: time.sleep(0.05), seconds=0.12, repeats=100)
+    assert len(slept.wall) == 1
+    assert slept.cpu[0] < 0.02 < slept.wall[0]
 
 
 @pytest.fixture(scope="module")
@@ -347,19 +356,32 @@ def test_latency_of_every_backend(folder, tmp_path, capsys):
     assert "INT8" in capsys.readouterr().out
 
 
+def test_cost_of_large_batches_is_extrapolated_from_the_two_largest():
+    assert _extrapolated({}, 100) == 0.0
+    assert _extrapolated({1: 0.2}, 10) == pytest.approx(2.0)
+    assert _extrapolated({1: 0.2, 10: 0.29, 100: 1.19}, 1000) == pytest.approx(10.19)
+
+
+def test_case_beyond_the_budget_is_left_out(folder):
+    result = measure_latency(
+        folder, LatencySettings(batch_sizes=(1, 10**9), backends=("pytorch",), seconds=0.2, repeats=2)
+    )
+    assert result.cases[0].milliseconds > 0
+    assert result.cases[1].milliseconds is None
+    assert result.cases[1].note.startswith("not measured: a call takes about")
+
+
 def test_table_says_why_a_case_is_missing():
-    cases = (Latency("onnx", 1, 2.5, 2.0, 3.0, 9), Latency("onnx", 100, None, note="not measured: too slow"))
+    cases = (Latency("onnx", 1, 2.5, 2.0, 3.0, 2.2, 9), Latency("onnx", 100, None, note="not measured: too slow"))
     lines = table(cases).splitlines()
     assert lines[0].split("  ")[0] == "ms per shower"
-    assert "2.5 [2, 3]" in lines[1]
+    assert "2.5 [2, 3] cpu 2.2" in lines[1]
     assert lines[2] == "onnx, batch 100: not measured: too slow"
 
 
 def test_compile_without_a_compiler_says_so(folder, monkeypatch):
-    from fastsim.deployment import latency
-
-    monkeypatch.setattr(latency.shutil, "which", lambda name: None)
-    result = latency.measure_latency(folder, LatencySettings(batch_sizes=(1,), backends=("torch.compile",)))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    result = measure_latency(folder, LatencySettings(batch_sizes=(1,), backends=("torch.compile",)))
     assert [case.note for case in result.cases] == ["not measured: no C++ compiler on this machine"]
 
 
