@@ -112,11 +112,14 @@ def styled(function: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+
         with style():
             figure = function(*args, **kwargs)
-            # Solved once here, not again for every file written: that halves the time of a report.
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
+            if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+                # Solved once here, not again for every file written: that halves the time of a report.
+                figure.draw_without_rendering()
+                figure.set_layout_engine("none")
             return figure
 
     return wrapper

@@ -139,6 +139,8 @@ def separations_figure(separations: Sequence[SeparationPower], floor: Mapping[st
 
 
 def _draw(main: Axes, lower: Axes, one: SeparationPower) -> None:
+    from matplotlib.ticker import NullLocator
+
     histogram = one.histogram
     totals = [_total(histogram.reference, histogram.reference_outside)]
     totals.append(_total(histogram.generated, histogram.generated_outside))
@@ -159,6 +161,9 @@ def _draw(main: Axes, lower: Axes, one: SeparationPower) -> None:
         main.set_ylim(0, 1.05 * filled.max())
     lower.set_xlim(*_window(edges, first, second))
     headroom(main, 0.24)
+    # Minor ticks are most of the time that so many panels take.
+    for axis in (main.yaxis, lower.yaxis, *(() if histogram.logarithmic else (main.xaxis,))):
+        axis.set_minor_locator(NullLocator())
     main.yaxis.set_ticklabels([])
     label = f"{one.label} [{one.unit}]" if one.unit else one.label
     lower.set_xlabel(label, loc="center", fontsize=9.5)
