@@ -12,16 +12,17 @@ their coefficients, by Newton's method on polynomials; no event is ever filled. 
 from the same scores by Fisher scoring.  Correlations are pulled to 0 by what their information is worth against a
 prior width, and brought to a positive spectrum frequency by frequency.
 
-The second part needs no theory of how given sums change a Gaussian: the model is sampled at the contexts of the
-training events, the same means and products of scores are measured in the sample, and differences to those of the
-training events are moved into the model (the method of simulated moments; McFadden 1989).
+The second part needs no theory of how given sums change means and widths: the model is sampled at the contexts of the
+training events, sums of scores and of their squares are measured in the sample, and differences to those of the
+training events are moved into regression and scales (the method of simulated moments; McFadden 1989).  Correlations
+are not touched: what sums do to them is at the level of their noise.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,9 @@ from cathode.support.progress import progress
 from cathode.support.seeding import derive_seed
 
 __all__ = ["fit_cyclic_copula"]
+
+#: From rows to latent values and which of them are zeros, both ``(B, turns, F)``.
+Events = Callable[[slice], tuple[Tensor, Tensor]]
 
 logger = logging.getLogger(__name__)
 
@@ -48,27 +52,15 @@ _WINDOW = 1e-3
 
 
 class _Moments(NamedTuple):
-    """Sums over events at each node.
+    """Sums over events at each node, all sectors together.
 
     Attributes:
-        first: Scores times regressors, ``(nodes, R, F)``, all sectors together.
-        second: Mean over sectors of products of scores of features ``j`` sectors apart, ``(nodes, n/2 + 1, F, F)``.
+        first: Scores times regressors, ``(nodes, R, F)``.
+        square: Squares of scores, ``(nodes, F)``.
     """
 
     first: Tensor
-    second: Tensor
-
-
-class _Information(NamedTuple):
-    """What the scores of the training events can tell.
-
-    Attributes:
-        inverse: Inverse of the penalised information on the regression, ``(nodes, F, R, R)``.
-        series: Sums of products of Hermite coefficients, ``(nodes, order, F, F)``.
-    """
-
-    inverse: Tensor
-    series: Tensor
+    square: Tensor
 
 
 @torch.no_grad()
@@ -77,9 +69,9 @@ def fit_cyclic_copula(
     x: Tensor,
     context: Tensor,
     *,
-    rounds: int = 6,
+    rounds: int = 3,
     prior_width: float = 0.05,
-    gain: float = 0.7,
+    gain: float = 0.6,
     seed: int,
 ) -> CyclicCopula:
     """Fit ``copula`` in place.
@@ -151,26 +143,18 @@ class _Fit:
         self.cosines = torch.cos(2 * math.pi / turns * frequencies.unsqueeze(1) * frequencies).float()
 
     def run(self, rounds: int) -> None:
-        logger.info("latent values found")
-        for _ in range(2):
-            self._freeze()
-            self._regress()
-        logger.info("regression fitted")
         self._freeze()
-        information = self._information()
+        for _ in range(2):
+            self._regress()
+            self._freeze()
+        self._correlate()
+        inverse = [self._inverse(node) for node in range(self.copula.nodes)] if rounds else []
         target = self._moments(self._observed)
-        logger.info("moments measured")
-        correlation = self._solve(target.second, information)
-        self._set_correlation(correlation)
-        logger.info("correlations solved")
         for number in progress(range(rounds), description="simulated moments"):
             simulated = self._moments(self._simulated)
-            logger.info(
-                "round %d: means off by %.4f, products by %.4f",
-                number + 1,
-                *(float((a - b).abs().mean() / b.abs().mean()) for a, b in zip(simulated, target, strict=True)),
-            )
-            self._correct(target, simulated, information)
+            ratio = simulated.square.sum() / target.square.sum()
+            logger.info("round %d of %d: variance of scores off by %.2g", number + 1, rounds, float(ratio) - 1)
+            self._correct(target, simulated, inverse)
 
     # Scores.
 
@@ -197,33 +181,40 @@ class _Fit:
         latent, x = self.copula.solved(noise, context)
         return latent.transpose(1, 2), (x == 0).transpose(1, 2)
 
-    def _scores(self, events: Callable[[slice], tuple[Tensor, Tensor]], rows: slice) -> Tensor:
+    def _scores(self, events: Events, rows: slice) -> Tensor:
         """``(B, turns, F)``."""
         latent, zero = events(rows)
         residual = ((latent - self.centre[rows].unsqueeze(1)) / self.scale[rows].unsqueeze(1)).clamp(-5.5, 5.5)
         return torch.where(zero, -_mills(self.bound[rows]).unsqueeze(1), residual)
 
-    def _moments(self, events: Callable[[slice], tuple[Tensor, Tensor]]) -> _Moments:
-        copula = self.copula
-        nodes, features = copula.nodes, copula.inner
-        first = torch.zeros_like(copula.coefficients)
-        spectrum = torch.zeros(nodes, len(self.multiplicity), features, features)
-        for start in range(0, len(self.x), _ROWS):
-            rows = slice(start, start + _ROWS)
+    def _moments(self, events: Events) -> _Moments:
+        first = torch.zeros_like(self.copula.coefficients)
+        square = torch.zeros_like(self.copula.scales)
+        for rows in self._chunks():
             scores = self._scores(events, rows)
-            total = scores.sum(1)
-            components = torch.einsum("ks,nsp->knp", copula.basis, scores)
-            for node in range(nodes):
+            # In units of the latent values: what a step of the regression is made of.
+            total = scores.sum(1) / self.scale[rows]
+            for node in range(self.copula.nodes):
+                first[node] += self.design[rows].T @ (self.hats[rows, node].unsqueeze(1) * total)
+            square += self.hats[rows].T @ scores.square().sum(1)
+        return _Moments(first, square)
+
+    def _products(self) -> Tensor:
+        """Mean over sectors of products of scores of features j sectors apart, ``(nodes, n / 2 + 1, F, F)``."""
+        copula = self.copula
+        spectrum = torch.zeros(copula.nodes, len(self.multiplicity), copula.inner, copula.inner)
+        for rows in self._chunks():
+            components = torch.einsum("ks,nsp->knp", copula.basis, self._scores(self._observed, rows))
+            for node in range(copula.nodes):
                 w = self.hats[rows, node]
                 used = (w > _WINDOW).nonzero()[:, 0]
-                if not len(used):
-                    continue
-                w = w[used].unsqueeze(1)
-                first[node] += self.design[rows][used].T @ (w * total[used])
                 for component, k in zip(components, copula.frequencies, strict=True):
-                    part = component[used]
-                    spectrum[node, k] += part.T @ (w * part) / self.multiplicity[k]
-        return _Moments(first, self._to_distances(spectrum))
+                    part = component[used] * w[used].sqrt().unsqueeze(1)
+                    spectrum[node, k] += part.T @ part / self.multiplicity[k]
+        return self._to_distances(spectrum)
+
+    def _chunks(self) -> Iterator[slice]:
+        return (slice(start, start + _ROWS) for start in range(0, len(self.x), _ROWS))
 
     def _to_distances(self, spectrum: Tensor) -> Tensor:
         return torch.einsum("kj,k,...kpq->...jpq", self.cosines, self.multiplicity, spectrum) / self.copula.turns
@@ -243,16 +234,17 @@ class _Fit:
         return used, self.hats[used, node].unsqueeze(1), variance.clamp(min=1e-7)
 
     def _inverse(self, node: int) -> Tensor:
+        """Inverse of the penalised information on the regression of each feature, ``(F, R, R)``."""
         used, w, variance = self._node(node)
         f = self.design[used]
-        w = w * variance * self.copula.turns
+        w = w * variance * self.copula.turns / self.scale[used].square()
         information = torch.stack([f.T @ (f * w[:, p : p + 1]) for p in range(self.copula.inner)])
         return torch.linalg.inv(information + _RIDGE * torch.eye(f.shape[1]))
 
     def _regress(self) -> None:
         """A step of Fisher scoring, and the scale that leaves the marginal distributions as they are."""
         copula = self.copula
-        target = self._score_sums()
+        target = self._moments(self._observed).first
         for node in range(copula.nodes):
             pull = target[node] - _RIDGE * copula.coefficients[node]
             copula.coefficients[node] += torch.einsum("prs,sp->rp", self._inverse(node), pull)
@@ -260,75 +252,52 @@ class _Fit:
         share = (self.hats.T @ explained) / self.hats.sum(0).clamp(min=1e-6).unsqueeze(1)
         copula.scales.copy_((1 - share).clamp(min=0.2).sqrt())
 
-    def _score_sums(self) -> Tensor:
-        first = torch.zeros_like(self.copula.coefficients)
-        for start in range(0, len(self.x), _ROWS):
-            rows = slice(start, start + _ROWS)
-            total = self._scores(self._observed, rows).sum(1) * self.scale[rows]
-            for node in range(self.copula.nodes):
-                first[node] += self.design[rows].T @ (self.hats[rows, node].unsqueeze(1) * total)
-        return first
-
-    def _information(self) -> _Information:
-        series = []
+    def _correlate(self) -> None:
+        """Correlations of all pairs, node by node."""
+        products = self._products()
         for node in range(self.copula.nodes):
             used, w, _ = self._node(node)
-            series.append(torch.stack([(a * w).T @ a for a in _hermite_scores(self.bound[used])]))
-        return _Information(torch.stack([self._inverse(n) for n in range(self.copula.nodes)]), torch.stack(series))
+            series = torch.stack([(a * w).T @ a for a in _hermite_scores(self.bound[used])])
+            self._set_correlation(node, self._solve(products[node], series))
 
-    def _events(self, information: _Information) -> Tensor:
-        """Information on each correlation, ``(nodes, distances, F, F)``."""
-        pairs = self.copula.turns * self.multiplicity[:, None, None]
-        return pairs * information.series[:, :1]
+    def _solve(self, products: Tensor, series: Tensor) -> Tensor:
+        """Correlations ``(distances, F, F)`` from products and the series in Hermite polynomials ``(order, F, F)``."""
+        first = series[0].clamp(min=1e-9)
+        steepness = 0.3 * first
+        rho = (products / first).clamp(-0.5, 0.5)
+        for _ in range(12):
+            value, slope = torch.zeros_like(rho), torch.zeros_like(rho)
+            for k in range(len(series), 0, -1):
+                value, slope = value * rho + series[k - 1], slope * rho + k * series[k - 1]
+            step = (value * rho - products) / torch.maximum(slope, steepness)
+            rho = (rho - step.clamp(-0.2, 0.2)).clamp(-0.95, 0.97)
+        events = self.copula.turns * self.multiplicity[:, None, None] * first
+        return rho * events / (events + self.precision)
 
-    def _solve(self, products: Tensor, information: _Information) -> Tensor:
-        result = torch.empty_like(products)
-        events = self._events(information)
-        for node in range(self.copula.nodes):
-            series = information.series[node]
-            steepness = (0.3 * series[0]).clamp(min=1e-9)
-            rho = (products[node] / series[0].clamp(min=1e-9)).clamp(-0.5, 0.5)
-            for _ in range(12):
-                value, slope = torch.zeros_like(rho), torch.zeros_like(rho)
-                for k in range(len(series), 0, -1):
-                    value, slope = value * rho + series[k - 1], slope * rho + k * series[k - 1]
-                step = (value * rho - products[node]) / torch.maximum(slope, steepness)
-                rho = (rho - step.clamp(-0.2, 0.2)).clamp(-0.95, 0.97)
-            result[node] = rho * events[node] / (events[node] + self.precision)
-        return result
-
-    def _set_correlation(self, correlation: Tensor) -> None:
+    def _set_correlation(self, node: int, rho: Tensor) -> None:
         copula = self.copula
-        for node in range(copula.nodes):
-            rho = correlation[node].clone()
-            rho[0].fill_diagonal_(1.0)
-            spectrum = self._to_spectrum(rho)
-            for _ in range(3):
-                value, vector = torch.linalg.eigh(spectrum)
-                spectrum = (vector * value.clamp(min=_SMALLEST_EIGENVALUE).unsqueeze(1)) @ vector.mT
-                diagonal = spectrum.diagonal(dim1=1, dim2=2)
-                scale = ((self.multiplicity.unsqueeze(1) * diagonal).sum(0) / copula.turns).rsqrt()
-                spectrum = spectrum * scale.unsqueeze(1) * scale
+        rho[0].fill_diagonal_(1.0)
+        spectrum = self._to_spectrum(rho)
+        for _ in range(3):
             value, vector = torch.linalg.eigh(spectrum)
-            copula.roots[node] = (vector * value.clamp(min=1e-6).sqrt().unsqueeze(1)) @ vector.mT
+            spectrum = (vector * value.clamp(min=_SMALLEST_EIGENVALUE).unsqueeze(1)) @ vector.mT
+            diagonal = spectrum.diagonal(dim1=1, dim2=2)
+            scale = ((self.multiplicity.unsqueeze(1) * diagonal).sum(0) / copula.turns).rsqrt()
+            spectrum = spectrum * scale.unsqueeze(1) * scale
+        value, vector = torch.linalg.eigh(spectrum)
+        copula.roots[node] = (vector * value.clamp(min=1e-6).sqrt().unsqueeze(1)) @ vector.mT
 
     # Simulated moments.
 
-    def _correct(self, target: _Moments, simulated: _Moments, information: _Information) -> None:
-        copula, gain = self.copula, self.gain
-        difference = target.first - simulated.first
-        for node in range(copula.nodes):
-            pull = difference[node]
-            copula.coefficients[node] += gain * torch.einsum("prs,sp->rp", information.inverse[node], pull)
-        spread, expected = (m.second[:, 0].diagonal(dim1=1, dim2=2) for m in (simulated, target))
-        ratio = (expected + 1e-3 * expected.amax()) / (spread + 1e-3 * expected.amax())
-        copula.scales.mul_(ratio.clamp(0.7, 1.4).pow(0.5 * gain)).clamp_(0.2, 2.0)
-        correlation = self._to_distances(copula.roots @ copula.roots)
-        events = self._events(information)
-        step = (target.second - simulated.second) / information.series[:, :1].clamp(min=1e-9)
-        share = events / (events + self.precision)
-        step = share * step.clamp(-0.5, 0.5) - (1 - share) * correlation
-        self._set_correlation((correlation + gain * step).clamp(-0.97, 0.97))
+    def _correct(self, target: _Moments, simulated: _Moments, inverse: list[Tensor]) -> None:
+        copula = self.copula
+        for node, learned in enumerate(inverse):
+            pull = target.first[node] - simulated.first[node]
+            copula.coefficients[node] += self.gain * torch.einsum("prs,sp->rp", learned, pull)
+        # Features that are hardly ever above the threshold keep their scale.
+        pseudo = 30.0 * copula.turns * copula.nodes / 100
+        ratio = (target.square + pseudo) / (simulated.square + pseudo)
+        copula.scales.mul_(ratio.clamp(0.7, 1.4).pow(0.5 * self.gain)).clamp_(0.2, 2.0)
 
 
 def _density(b: Tensor) -> Tensor:
