@@ -71,9 +71,7 @@ _PUBLISHED = Training(epochs=50, batch_size=1000, learning_rate=2e-4, choose_by=
 # ``quick`` trains on as many showers as ``standard`` (64 % of them) and with the same trees; its network is half as wide
 # and loses nothing measurable with 10,000 showers (low-level AUC 0.769 and 0.762, +- 0.003, on the same 4000 showers).
 PROFILES: dict[str, Profile] = {
-    "quick": Profile(
-        "quick", 4, 0.15, (256, 256, 256), 0.5, replace(_STRICT, epochs=20, patience=4), False, _CNN
-    ),
+    "quick": Profile("quick", 4, 0.15, (256, 256, 256), 0.5, replace(_STRICT, epochs=20, patience=4), False, _CNN),
     "standard": Profile("standard", 5, 0.2, (512, 512, 512), 0.5, _STRICT, True, _CNN),
     "published": Profile("published", 5, 0.2, (2048, 2048, 2048), 0.5, _PUBLISHED, True, _PUBLISHED),
 }
