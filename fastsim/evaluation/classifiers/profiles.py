@@ -69,7 +69,7 @@ _CNN = Training(epochs=30, batch_size=256, learning_rate=1e-3, patience=6, annea
 _PUBLISHED = Training(epochs=50, batch_size=1000, learning_rate=2e-4, choose_by="accuracy")
 
 # ``quick`` trains on as many showers as ``standard`` (64 % of them) and with the same trees; its network is half as
-# wide and loses nothing measurable with 10,000 showers (low-level AUC 0.769 and 0.762, +- 0.003, same 4000 showers).
+# wide and loses nothing measurable with 10,000 showers (low-level AUC 0.769 and 0.762, +- 0.003, on the same 4000).
 PROFILES: dict[str, Profile] = {
     "quick": Profile("quick", 4, 0.15, (256, 256, 256), 0.5, replace(_STRICT, epochs=20, patience=4), False, _CNN),
     "standard": Profile("standard", 5, 0.2, (512, 512, 512), 0.5, _STRICT, True, _CNN),
