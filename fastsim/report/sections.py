@@ -177,7 +177,8 @@ def closure_section(result: EvaluationResult, drawn: Figures) -> p.Section:
             drawn["layer_closure"],
             medium=len(result.geometry.layer_ids) <= 12,
             description="Mean energy of each layer at each incident energy",
-            caption="Numbers: mean energy of the layer, generated over reference. Colour: how significant it is.",
+            caption="Mean energy of each layer. Colour: how significant the difference is; numbers, if there is room:"
+            " generated over reference.",
         ),
         *applied,
         lead="Does the generator give the right energy, and the right fluctuation, at every incident energy?",

@@ -26,6 +26,8 @@ def response_figure(responses: Sequence[Response], *, left_out: float | None = N
         responses: One per energy or interval.
         left_out: Incident energy in MeV that the generator was not trained on, marked by a band.
     """
+    from matplotlib.ticker import NullFormatter
+
     figure = new_figure(10.6, 4.6)
     axes = figure.subplots(2, 2, sharex=True, height_ratios=(1.0, 0.55))
     figure.set_layout_engine("constrained", hspace=0.0, h_pad=0.03)
@@ -54,6 +56,7 @@ def response_figure(responses: Sequence[Response], *, left_out: float | None = N
         lower.set_ylabel("generated / reference", loc="center", fontsize=8.5)
         lower.set_xlabel("incident energy [GeV]")
         lower.xaxis.set_major_formatter("{x:g}")
+        lower.xaxis.set_minor_formatter(NullFormatter())
         if left_out is not None:
             for one in (main, lower):
                 one.axvspan(left_out / 1000 * 0.9, left_out / 1000 * 1.1, color=ORANGE, alpha=0.2, linewidth=0)
