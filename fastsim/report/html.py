@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cathode.page.html import Kind, badge, banner, cards, page, paragraph, write_page
 from fastsim.evaluation.results import EvaluationResult
 from fastsim.report import sections
+from fastsim.report.diversity import diversity_section
 from fastsim.report.standing import report_figures, standing_section
 from fastsim.report.verdict import verdict
 
@@ -42,7 +43,7 @@ def write_report(result: EvaluationResult, path: str | Path, *, figures: Mapping
         sections.separations_section(result, drawn),
         sections.correlations_section(result, drawn),
         sections.distances_section(result),
-        sections.diversity_section(result),
+        diversity_section(result),
         sections.examples_section(result, drawn),
         *([standing] if (standing := standing_section(result, drawn)) is not None else []),
         sections.run_section(result),

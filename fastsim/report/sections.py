@@ -10,6 +10,7 @@ from cathode.comparison.estimate import Estimate
 from cathode.page import html as p
 from cathode.page.text import duration, measured, number
 from fastsim.evaluation.results import EvaluationResult, plain
+from fastsim.report.closures import identification_table, regression_table
 from fastsim.report.figures.classifiers import CLASSIFIERS
 from fastsim.report.figures.observables import KINDS, groups
 from fastsim.report.verdict import interval, strongest
@@ -24,7 +25,6 @@ __all__ = [
     "closure_section",
     "correlations_section",
     "distances_section",
-    "diversity_section",
     "examples_section",
     "key_numbers",
     "layers_section",
@@ -163,7 +163,7 @@ def closure_section(result: EvaluationResult, drawn: Figures) -> p.Section:
             ]
         )
     header = ["E [GeV]", "reference", "generated", "mean", "mean, gen / ref", "width", "width, gen / ref"]
-    applied = [*_regression(result), *_identification(result)]
+    applied = [*regression_table(result), *identification_table(result)]
     return p.section(
         "closure",
         "Energy closure",
@@ -274,85 +274,6 @@ def distances_section(result: EvaluationResult) -> p.Section:
     )
 
 
-def diversity_section(result: EvaluationResult) -> p.Section:
-    """Pictures, rare topologies, size of the support, amplification."""
-    content: list[Any] = []
-    if result.similarity:
-        rows = [
-            [
-                s.layer,
-                measured(s.mean_image.value, s.mean_image.error),
-                measured(s.pairs.value, s.pairs.error),
-                measured(s.within_reference.value, s.within_reference.error),
-                measured(s.within_generated.value, s.within_generated.error),
-            ]
-            for s in result.similarity
-        ]
-        content += [
-            p.heading("Structural similarity of pictures"),
-            p.table(
-                ["layer", "mean pictures", "generated with reference", "within reference", "within generated"],
-                rows,
-                numeric=range(5),
-                caption="1: equal pictures. Generated showers that resemble each other more than reference showers do"
-                " are too few different ones.",
-            ),
-        ]
-    if result.multi_peak:
-        rows = [
-            [
-                m.name.replace("_", " "),
-                measured(100 * m.reference.value, 100 * m.reference.error),
-                measured(100 * m.generated.value, 100 * m.generated.error),
-                number(m.pull, digits=2),
-            ]
-            for m in result.multi_peak
-        ]
-        content += [
-            p.heading("Showers with two maxima"),
-            p.table(["where", "reference [%]", "generated [%]", "difference / error"], rows, numeric=range(1, 4)),
-        ]
-    if result.support is not None:
-        found = result.support
-        content += [
-            p.heading("Number of different showers"),
-            p.paragraph(
-                f"At the resolution where {found.alike[0]} of the reference's pairs are alike, the reference behaves"
-                f" like {measured(found.reference.value, found.reference.error)} different showers, the generator like"
-                f" {measured(found.sample.value, found.sample.error)}: a ratio of"
-                f" {measured(found.ratio.value, found.ratio.error)}."
-            ),
-        ]
-    if result.amplification:
-        rows = []
-        for name, one in result.amplification.items():
-            last = one.generated[-1]
-            rows.append(
-                [
-                    name.replace("_", " "),
-                    number(one.training.events),
-                    number(one.training.equivalent, digits=3),
-                    number(one.fit.equivalent, digits=3),
-                    number(last.events),
-                    number(last.equivalent, digits=3),
-                    number(one.factor, digits=3),
-                ]
-            )
-        content += [
-            p.heading("Amplification"),
-            p.table(
-                ["observable", "trained on", "worth", "a fit is worth", "generated", "worth", "factor"],
-                rows,
-                numeric=range(1, 7),
-                caption="Worth: number of true showers with the same quantile error (arXiv:2008.06545).",
-            ),
-        ]
-    if not content:
-        content.append(p.paragraph("Nothing was measured.", soft=True))
-    lead = "Does the generator make all kinds of showers, at the right rate, or repeat a few?"
-    return p.section("diversity", "Pictures and diversity", *content, lead=lead)
-
-
 def examples_section(result: EvaluationResult, drawn: Figures) -> p.Section:
     """Single showers."""
     drawing = p.figure(
@@ -393,51 +314,6 @@ def run_section(result: EvaluationResult) -> p.Section:
 def notes_section(result: EvaluationResult) -> p.Section:
     """What a reader must know."""
     return p.section("notes", "Notes", p.bullets(result.notes))
-
-
-def _regression(result: EvaluationResult) -> list[p.Html]:
-    rows = [
-        [
-            one.trained_on,
-            f"{point.energy / 1000:.4g}",
-            measured(point.reference.mean, point.reference.mean_error),
-            measured(point.generated.mean, point.generated.mean_error),
-            number(point.scale.pull, digits=2),
-            measured(point.reference.width, point.reference.width_error),
-            measured(point.generated.width, point.generated.width_error),
-            number(point.resolution.pull, digits=2),
-        ]
-        for one in result.regression
-        for point in one.points
-    ]
-    if not rows:
-        return []
-    header = ["trained on", "E [GeV]", "mean, reference", "mean, generated", "pull"]
-    header += ["width, reference", "width, generated", "pull"]
-    caption = "Reconstructed over incident energy. Pull: generated minus reference, over its error."
-    return [p.heading("Reconstructed energy"), p.table(header, rows, numeric=range(1, 8), caption=caption)]
-
-
-def _identification(result: EvaluationResult) -> list[p.Html]:
-    if not result.identification:
-        return []
-    rows = [
-        [
-            one.trained_on,
-            interval(one.reference),
-            interval(one.generated),
-            number(one.difference.pull, digits=2),
-            *(f"{100 * w.reference.value:.3g} | {100 * w.generated.value:.3g}" for w in one.working_points),
-        ]
-        for one in result.identification
-    ]
-    cuts = [f"background at {100 * w.efficiency:g} % [%]" for w in result.identification[0].working_points]
-    header = ["trained on", "AUC, reference", "AUC, generated", "pull", *cuts]
-    caption = "This particle against the other, by the observables. Background that passes: reference | generated."
-    return [
-        p.heading("Particle identification"),
-        p.table(header, rows, numeric=range(1, len(header)), caption=caption),
-    ]
 
 
 def _features(kind: str, features: tuple[SeparatingFeature, ...]) -> p.Html:
