@@ -29,6 +29,20 @@ _ROWS = 128
 _DISTINCT = 64
 
 
+def _gaps(weights: Tensor) -> list[tuple[int, int, int, float]]:
+    """Nodes without events, the nearest ones with events on either side, and the fraction of the way between these."""
+    total = weights.sum(0)
+    filled = (total > 1e-6 * total.sum()).nonzero()[:, 0].tolist()
+    found = []
+    for node in range(len(total)):
+        if node in filled or not filled:
+            continue
+        left = max((k for k in filled if k < node), default=filled[0])
+        right = min((k for k in filled if k > node), default=filled[-1])
+        found.append((node, left, right, (node - left) / (right - left) if right > left else 0.0))
+    return found
+
+
 def hat_weights(position: Tensor, nodes: int) -> Tensor:
     """Piecewise linear weights ``(B, nodes)`` of positions in [0, nodes - 1]; rows sum to 1."""
     index = torch.arange(nodes, device=position.device, dtype=position.dtype)
@@ -121,24 +135,27 @@ class ConditionalWhiten(Bijection):
         self.ends.copy_(torch.tensor([low, max(high, low + 1e-3)], dtype=torch.float64))
         weights, g = self.weights(context), self.regressors(context)
         for node in range(self.nodes):
-            w, spread = weights[:, node : node + 1], 1
-            # A node in a gap of the data (an incident energy that was left out) has the scale of its neighbours.
-            while float(w.sum()) < 1.0 and spread < self.nodes:
-                w = weights[:, max(0, node - spread) : node + spread + 1].sum(1, keepdim=True)
-                spread += 1
-            w = w / w.sum().clamp(min=1e-12)
+            w = weights[:, node : node + 1] / weights[:, node].sum().clamp(min=1e-12)
             mean = (w * g).sum(0)
             self.location[node] = mean
             # A column that does not vary at a node must not become a column of noise.
             self.width[node] = (w * (g - mean).square()).sum(0).sqrt().clamp(min=0.02)
+        for node, left, right, share in _gaps(weights):
+            for table in (self.location, self.width):
+                table[node] = torch.lerp(table[left], table[right], share)
 
     def fit_gaussian(self, rows: Tensor, context: Tensor, weight: Tensor) -> None:
         """Regression and covariance at every node; the second half of the fit.
 
-        A node with few events of its own takes its neighbours' as well.
+        A node with few events of its own takes its neighbours' as well.  One in a gap of the data (an incident energy
+        that was left out) is interpolated between the nodes around it: a regression on events of both sides would
+        mistake the difference between the sides for the dependence at one energy.
         """
         weights = self.weights(context) * weight.unsqueeze(1)
+        gaps = _gaps(weights)
         for node in range(self.nodes):
+            if any(node == gap for gap, *_ in gaps):
+                continue
             w = weights[:, node]
             spread = 1
             while float((w > 1e-3 * w.max().clamp(min=1e-12)).sum()) < 2 * self.features and spread < self.nodes:
@@ -155,6 +172,9 @@ class ConditionalWhiten(Bijection):
             covariance = (1 - shrink) * covariance + shrink * torch.diag(diagonal)
             self.coefficients[node] = solution
             self.factors[node] = torch.linalg.cholesky(covariance + 1e-6 * torch.diag(diagonal))
+        for node, left, right, share in gaps:
+            for table in (self.coefficients, self.factors):
+                table[node] = torch.lerp(table[left], table[right], share)
 
     def _learn_given(self, rows: Tensor, context: Tensor | None, weight: Tensor) -> None:
         if context is None:
