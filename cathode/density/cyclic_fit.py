@@ -1,4 +1,4 @@
-r"""Fit of :class:`CyclicCopula`: closed form through the zeros, then corrections for what the sums do.
+r"""Fit of :class:`CyclicCopula`: closed form, through the zeros.
 
 A zero says only that a latent value lies below a bound.  What an event says about a latent value is its score
 :math:`t = E[r \mid x]`, the standardised residual itself above the bound and its mean below where it is zero.  For two
@@ -11,19 +11,12 @@ polynomials,
 their coefficients, by Newton's method on polynomials; no event is ever filled.  The regression on the context is found
 from the same scores by Fisher scoring.  Correlations are pulled to 0 by what their information is worth against a
 prior width, and brought to a positive spectrum frequency by frequency.
-
-The second part needs no theory of how given sums change means and widths: the model is sampled at the contexts of the
-training events, sums of scores and of their squares are measured in the sample, and differences to those of the
-training events are moved into regression and scales (the method of simulated moments; McFadden 1989).  Correlations
-are not touched: what sums do to them is at the level of their noise.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -34,11 +27,6 @@ from cathode.support.progress import progress
 from cathode.support.seeding import derive_seed
 
 __all__ = ["fit_cyclic_copula"]
-
-#: From rows to latent values and which of them are zeros, both ``(B, turns, F)``.
-Events = Callable[[slice], tuple[Tensor, Tensor]]
-
-logger = logging.getLogger(__name__)
 
 _ROWS = 500
 #: Order of the expansion in Hermite polynomials.
@@ -51,27 +39,13 @@ _SMALLEST_EIGENVALUE = 0.02
 _WINDOW = 1e-3
 
 
-class _Moments(NamedTuple):
-    """Sums over events at each node, all sectors together.
-
-    Attributes:
-        first: Scores times regressors, ``(nodes, R, F)``.
-        square: Squares of scores, ``(nodes, F)``.
-    """
-
-    first: Tensor
-    square: Tensor
-
-
 @torch.no_grad()
 def fit_cyclic_copula(
     copula: CyclicCopula,
     x: Tensor,
     context: Tensor,
     *,
-    rounds: int = 3,
     prior_width: float = 0.05,
-    gain: float = 0.6,
     seed: int,
 ) -> CyclicCopula:
     """Fit ``copula`` in place.
@@ -80,10 +54,8 @@ def fit_cyclic_copula(
         copula: Unfitted.
         x: ``(N, D)`` events; below the threshold is zero.
         context: ``(N, C)``, with the sums of the blocks.
-        rounds: Corrections by simulated moments; each samples as many events as there are.
         prior_width: Standard deviation of correlations before anything is known of them.
-        gain: Part of each difference that is moved into the model in a round.
-        seed: Of the simulated moments.
+        seed: Of the choice of rows for the marginal distributions.
 
     Returns:
         ``copula``.
@@ -99,7 +71,7 @@ def fit_cyclic_copula(
     context = context.to(copula.location.dtype)
     _fit_marginals(copula, x, context, seed=seed)
     _fit_nodes(copula, context)
-    _Fit(copula, x, context, prior_width=prior_width, gain=gain, seed=seed).run(rounds)
+    _Fit(copula, x, context, prior_width=prior_width).run()
     return copula
 
 
@@ -125,12 +97,9 @@ def _fit_nodes(copula: CyclicCopula, context: Tensor) -> None:
 class _Fit:
     """The latent Gaussian of a copula whose marginals are fitted."""
 
-    def __init__(
-        self, copula: CyclicCopula, x: Tensor, context: Tensor, *, prior_width: float, gain: float, seed: int
-    ) -> None:
+    def __init__(self, copula: CyclicCopula, x: Tensor, context: Tensor, *, prior_width: float) -> None:
         self.copula, self.x, self.context = copula, x, context
-        self.precision, self.gain = prior_width**-2, gain
-        self.generator = torch.Generator().manual_seed(derive_seed(seed, "simulated"))
+        self.precision = prior_width**-2
         self.hats = copula.weights(context)
         self.design = copula.design(context)
         bounds = [copula.marginals.bounds(c).float() for c in context.split(4 * _ROWS)]
@@ -142,19 +111,14 @@ class _Fit:
         self.latent, self.zero = self._latent()
         self.cosines = torch.cos(2 * math.pi / turns * frequencies.unsqueeze(1) * frequencies).float()
 
-    def run(self, rounds: int) -> None:
+    def run(self) -> None:
         self._freeze()
         for _ in range(2):
             self._regress()
             self._freeze()
-        self._correlate()
-        inverse = [self._inverse(node) for node in range(self.copula.nodes)] if rounds else []
-        target = self._moments(self._observed)
-        for number in progress(range(rounds), description="simulated moments"):
-            simulated = self._moments(self._simulated)
-            ratio = simulated.square.sum() / target.square.sum()
-            logger.info("round %d of %d: variance of scores off by %.2g", number + 1, rounds, float(ratio) - 1)
-            self._correct(target, simulated, inverse)
+        products = self._products()
+        for node in progress(range(self.copula.nodes), description="correlations"):
+            self._correlate(node, products[node])
 
     # Scores.
 
@@ -172,39 +136,26 @@ class _Fit:
         zero = (self.x < copula.threshold)[:, copula.order].unflatten(1, (copula.turns, -1))
         return latent, zero
 
-    def _observed(self, rows: slice) -> tuple[Tensor, Tensor]:
-        return self.latent[rows], self.zero[rows]
-
-    def _simulated(self, rows: slice) -> tuple[Tensor, Tensor]:
-        context = self.context[rows]
-        noise = self.copula.noise(len(context), generator=self.generator)
-        latent, x = self.copula.solved(noise, context)
-        return latent.transpose(1, 2), (x == 0).transpose(1, 2)
-
-    def _scores(self, events: Events, rows: slice) -> Tensor:
+    def _scores(self, rows: slice) -> Tensor:
         """``(B, turns, F)``."""
-        latent, zero = events(rows)
-        residual = ((latent - self.centre[rows].unsqueeze(1)) / self.scale[rows].unsqueeze(1)).clamp(-5.5, 5.5)
-        return torch.where(zero, -_mills(self.bound[rows]).unsqueeze(1), residual)
+        residual = (self.latent[rows] - self.centre[rows].unsqueeze(1)) / self.scale[rows].unsqueeze(1)
+        return torch.where(self.zero[rows], -_mills(self.bound[rows]).unsqueeze(1), residual.clamp(-5.5, 5.5))
 
-    def _moments(self, events: Events) -> _Moments:
+    def _score_sums(self) -> Tensor:
+        """Gradient of the likelihood of the regression at each node, all sectors together: ``(nodes, R, F)``."""
         first = torch.zeros_like(self.copula.coefficients)
-        square = torch.zeros_like(self.copula.scales)
         for rows in self._chunks():
-            scores = self._scores(events, rows)
-            # In units of the latent values: what a step of the regression is made of.
-            total = scores.sum(1) / self.scale[rows]
+            total = self._scores(rows).sum(1) / self.scale[rows]
             for node in range(self.copula.nodes):
                 first[node] += self.design[rows].T @ (self.hats[rows, node].unsqueeze(1) * total)
-            square += self.hats[rows].T @ scores.square().sum(1)
-        return _Moments(first, square)
+        return first
 
     def _products(self) -> Tensor:
         """Mean over sectors of products of scores of features j sectors apart, ``(nodes, n / 2 + 1, F, F)``."""
         copula = self.copula
         spectrum = torch.zeros(copula.nodes, len(self.multiplicity), copula.inner, copula.inner)
         for rows in self._chunks():
-            components = torch.einsum("ks,nsp->knp", copula.basis, self._scores(self._observed, rows))
+            components = torch.einsum("ks,nsp->knp", copula.basis, self._scores(rows))
             for node in range(copula.nodes):
                 w = self.hats[rows, node]
                 used = (w > _WINDOW).nonzero()[:, 0]
@@ -244,7 +195,7 @@ class _Fit:
     def _regress(self) -> None:
         """A step of Fisher scoring, and the scale that leaves the marginal distributions as they are."""
         copula = self.copula
-        target = self._moments(self._observed).first
+        target = self._score_sums()
         for node in range(copula.nodes):
             pull = target[node] - _RIDGE * copula.coefficients[node]
             copula.coefficients[node] += torch.einsum("prs,sp->rp", self._inverse(node), pull)
@@ -252,13 +203,11 @@ class _Fit:
         share = (self.hats.T @ explained) / self.hats.sum(0).clamp(min=1e-6).unsqueeze(1)
         copula.scales.copy_((1 - share).clamp(min=0.2).sqrt())
 
-    def _correlate(self) -> None:
-        """Correlations of all pairs, node by node."""
-        products = self._products()
-        for node in range(self.copula.nodes):
-            used, w, _ = self._node(node)
-            series = torch.stack([(a * w).T @ a for a in _hermite_scores(self.bound[used])])
-            self._set_correlation(node, self._solve(products[node], series))
+    def _correlate(self, node: int, products: Tensor) -> None:
+        """Correlations of all pairs at a node."""
+        used, w, _ = self._node(node)
+        series = torch.stack([(a * w).T @ a for a in _hermite_scores(self.bound[used])])
+        self._set_correlation(node, self._solve(products, series))
 
     def _solve(self, products: Tensor, series: Tensor) -> Tensor:
         """Correlations ``(distances, F, F)`` from products and the series in Hermite polynomials ``(order, F, F)``."""
@@ -286,18 +235,6 @@ class _Fit:
             spectrum = spectrum * scale.unsqueeze(1) * scale
         value, vector = torch.linalg.eigh(spectrum)
         copula.roots[node] = (vector * value.clamp(min=1e-6).sqrt().unsqueeze(1)) @ vector.mT
-
-    # Simulated moments.
-
-    def _correct(self, target: _Moments, simulated: _Moments, inverse: list[Tensor]) -> None:
-        copula = self.copula
-        for node, learned in enumerate(inverse):
-            pull = target.first[node] - simulated.first[node]
-            copula.coefficients[node] += self.gain * torch.einsum("prs,sp->rp", learned, pull)
-        # Features that are hardly ever above the threshold keep their scale.
-        pseudo = 30.0 * copula.turns * copula.nodes / 100
-        ratio = (target.square + pseudo) / (simulated.square + pseudo)
-        copula.scales.mul_(ratio.clamp(0.7, 1.4).pow(0.5 * self.gain)).clamp_(0.2, 2.0)
 
 
 def _density(b: Tensor) -> Tensor:

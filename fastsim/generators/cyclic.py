@@ -32,7 +32,6 @@ def fit_cyclic_shape(
     nodes: int,
     knots: int,
     energy_nodes: int,
-    rounds: int,
     seed: int,
 ) -> CyclicCopula:
     """Fit voxel energies ``(N, V)`` [MeV] given conditions and layer energies ``(N, C + L)``.
@@ -45,8 +44,7 @@ def fit_cyclic_shape(
         nodes: Nodes in the logarithm of a layer's energy.
         knots: Quantiles of each distribution.
         energy_nodes: Nodes in the logarithm of the incident energy.
-        rounds: Corrections by simulated moments.
-        seed: Of the simulation.
+        seed: Of the rows that distributions are fitted to.
 
     Raises:
         UserError: Layers with different numbers of sectors.
@@ -68,4 +66,4 @@ def fit_cyclic_shape(
         nodes=energy_nodes,
         plain=list(range(1, first)),
     )
-    return fit_cyclic_copula(copula, x, context, rounds=rounds, seed=derive_seed(seed, "cyclic copula"))
+    return fit_cyclic_copula(copula, x, context, seed=derive_seed(seed, "cyclic copula"))

@@ -91,7 +91,7 @@ class FramedShape:
         knots: Quantiles of each distribution.
         energy_nodes: Nodes in the logarithm of the incident energy, of the Gaussian; as many as there are energies,
             where these are few and evenly spaced in the logarithm.
-        rounds: Rounds of filling and fitting of the copula, or of corrections of the cyclic copula.
+        rounds: Rounds of filling and fitting of the dense copula.
         draws: Fillings of each training shower that a model on top of the copula is trained on.
         steps: Solver steps of flow matching and EDM.
         bins: Bins of the splines.
@@ -177,7 +177,6 @@ def fit_framed_shape(
             nodes=settings.nodes,
             knots=settings.knots,
             energy_nodes=settings.energy_nodes,
-            rounds=settings.rounds,
             seed=seed,
         )
         return FramedFit(cyclic.eval(), None, time.monotonic() - started)

@@ -14,6 +14,7 @@ from cathode.support.errors import UserError
 from cathode.support.seeding import derive_seed
 from cathode.training import FitConfig, FitResult, TrainingData, fit
 from fastsim.generators.autoregressive import autoregressive_energies, autoregressive_shape
+from fastsim.generators.cyclic import turns_whole
 from fastsim.generators.data import EnergyData, ShapeData
 from fastsim.generators.order import rotation_blocks
 from fastsim.generators.settings import (
@@ -59,6 +60,10 @@ def check_stages(settings: GeneratorSettings, geometry: Geometry) -> None:
         if shape.structure == "sequence" and geometry.shape is None:
             raise UserError(f"shape.model.structure: layers of {geometry.name!r} differ, they cannot share one network")
         return
+    if shape.frame == "cyclic-copula" and not turns_whole(geometry):
+        raise UserError(
+            f"shape.model.frame: {geometry.name!r} cannot be turned as a whole, which 'cyclic-copula' needs"
+        )
     if settings.data.stream:
         raise UserError(
             "data.stream: the shape model 'framed' looks at all showers at once; use 'autoregressive', or fewer "

@@ -44,7 +44,7 @@ def toy(count, seed=0):
 @pytest.fixture(scope="module")
 def fitted():
     x, context = toy(2000)
-    return fit_cyclic_copula(unfitted(), x, context, rounds=2, seed=0), x, context
+    return fit_cyclic_copula(unfitted(), x, context, seed=0), x, context
 
 
 @pytest.mark.parametrize("turns", [2, 3, 8, 9])
@@ -151,7 +151,7 @@ def test_saved_and_loaded_it_is_the_same(fitted, tmp_path):
 
 def test_same_seed_same_fit():
     x, context = toy(400)
-    first, second = (fit_cyclic_copula(unfitted(), x, context, rounds=1, seed=5) for _ in range(2))
+    first, second = (fit_cyclic_copula(unfitted(), x, context, seed=5) for _ in range(2))
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
 
