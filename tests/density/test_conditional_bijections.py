@@ -257,9 +257,11 @@ def test_a_gap_in_the_column_of_the_nodes_is_interpolated():
     energies = 256.0 * 2.0**steps
     x, context = rows(energies[steps != 4], 14_000)
     fitted = ConditionalWhiten(2, 2, nodes=8).fit(x, context=context)
-    y, _ = fitted.forward_and_log_det(*rows(energies[4:5], 4_000))
+    x, context = rows(energies[4:5], 4_000)
+    y, _ = fitted.forward_and_log_det(x, context)
     torch.testing.assert_close(torch.cov(y.T), torch.eye(2, dtype=torch.float64), rtol=0, atol=0.15)
     assert (y.mean(0).abs() < 0.1).all()
+    assert torch.corrcoef(torch.stack([y[:, 0], context[:, 1].log()]))[0, 1].abs() < 0.1
 
 
 def test_few_contexts_and_many_are_solved_alike():
