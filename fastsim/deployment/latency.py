@@ -318,6 +318,8 @@ def _compiled(folder: Path, settings: LatencySettings) -> list[Latency]:
         found[item.batch] = item
     worker.terminate()
     worker.join()
+    queue.close()
+    queue.join_thread()
     rest = {case.batch: case for case in none(reason)}
     return [found.get(batch, rest[batch]) for batch in settings.batch_sizes]
 
