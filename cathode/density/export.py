@@ -314,7 +314,9 @@ def export_module_onnx(
     rows = {len(tensor) for tensor in example.values()}
     if len(rows) != 1 or (rows == {1} and not static_batch):
         raise ValueError(f"example inputs have {sorted(rows)} rows: give the same number, at least 2, to each")
-    dynamic: Any = None if static_batch else tuple({0: torch.export.Dim.DYNAMIC} for _ in example)
+    # One dimension for all inputs: equality that is found afterwards becomes a guard, which the exporter trips over.
+    batch = torch.export.Dim("batch")
+    dynamic: Any = None if static_batch else tuple({0: batch} for _ in example)
     if dynamic is not None and isinstance(module, Decoder):
         dynamic = (dynamic[0], dynamic[1:]) if len(dynamic) > 1 else (dynamic[0], ())  # *others is one tuple
     loops = [part for part in module.modules() if isinstance(part, (ScannedCensored, ScannedSequence))]
