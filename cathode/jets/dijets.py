@@ -1,0 +1,222 @@
+r"""Kinematics of two jets at a given dijet mass, in coordinates without edges.
+
+A background model of whole events must give two jets whose invariant mass is the one that was asked for, inside the
+acceptance of the selection.  :class:`DijetKinematics` is the bijection that makes this exact.  With
+:math:`r = p_{T2}/p_{T1}`, :math:`\mu_i = m_i/p_{Ti}`, :math:`s_i = \sqrt{1+\mu_i^2}`, :math:`\delta` the angle between
+the jets in :math:`\phi` and :math:`\Delta y` their difference in rapidity,
+
+.. math::
+    m_{JJ} = p_{T1} \sqrt{Q}, \qquad Q = \mu_1^2 + r^2 \mu_2^2 + 2 r (s_1 s_2 \cosh\Delta y - \cos\delta),
+
+so the leading :math:`p_T` follows from the other six numbers and needs no density.  Each of the six is taken relative
+to the range that the acceptance (:math:`p_{T1} > p_T^{min}`, :math:`p_{T1} \ge p_{T2}`, :math:`|\eta_i| <
+\eta^{max}`) and the numbers before it leave, and that range is stretched to the whole axis by a logit: every point
+of :math:`\mathbb{R}^6` is an event inside the acceptance, and every such event is one point.
+
+Jets are massive: the acceptance in pseudorapidity becomes :math:`|y_i| < Y_i = \operatorname{arsinh}(\sinh\eta^{max} /
+s_i)`, which depends on :math:`\mu_i` alone.
+
+The azimuth of the leading jet and the side on which the other one lies carry no physics; they are left out by
+:meth:`DijetKinematics.features` and given to :meth:`DijetKinematics.axes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from cathode.support.errors import UserError
+
+__all__ = ["KINEMATIC_FEATURES", "DijetKinematics", "dijet_mass"]
+
+Array = NDArray[np.float64]
+
+#: Columns of :meth:`DijetKinematics.features`.
+KINEMATIC_FEATURES = ("mu1", "mu2", "acoplanarity", "pt_ratio", "delta_y", "boost")
+
+_GEV_PER_TEV = 1e3
+# exp(-40) is below the spacing of float64 at 1: larger coordinates are the edge itself.
+_LARGEST = 40.0
+
+
+def dijet_mass(axes: ArrayLike) -> Array:
+    """Invariant mass of two jets ``(N,)`` in TeV from their axes ``(N, 2, 4)``: pT [GeV], eta, phi, m [GeV].
+
+    Raises:
+        UserError: Another shape.
+    """
+    axes = _axes(axes)
+    pt, mass = axes[..., 0], axes[..., 3]
+    mt = np.hypot(pt, mass)
+    y = np.arcsinh(pt * np.sinh(axes[..., 1]) / mt)
+    # The difference of mT1 mT2 and pT1 pT2, written so that it does not cancel for light jets.
+    masses = mass**2
+    apart = (masses[:, 0] * mt[:, 1] ** 2 + masses[:, 1] * pt[:, 0] ** 2) / (mt.prod(1) + pt.prod(1))
+    angles = mt.prod(1) * np.sinh(0.5 * (y[:, 0] - y[:, 1])) ** 2
+    angles += pt.prod(1) * np.sin(0.5 * (axes[:, 0, 2] - axes[:, 1, 2])) ** 2
+    return np.sqrt(masses.sum(1) + 2 * apart + 4 * angles) / _GEV_PER_TEV
+
+
+@dataclass(frozen=True)
+class DijetKinematics:
+    """Bijection between two jets and ``(m_JJ, six unbounded features)``; exact in float64.
+
+    Args:
+        leading_pt: Lower limit on the transverse momentum of the leading jet, GeV.
+        max_eta: Limit on the absolute pseudorapidity of both jets.
+
+    Raises:
+        UserError: Limits that are not positive.
+    """
+
+    leading_pt: float = 1200.0
+    max_eta: float = 2.5
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.leading_pt) and self.leading_pt > 0):
+            raise UserError(f"dijets: leading_pt must be positive, got {self.leading_pt!r}")
+        if not (np.isfinite(self.max_eta) and self.max_eta > 0):
+            raise UserError(f"dijets: max_eta must be positive, got {self.max_eta!r}")
+
+    def inside(self, axes: ArrayLike) -> NDArray[np.bool_]:
+        """Events ``(N,)`` in the acceptance, from axes ``(N, 2, 4)``.
+
+        The leading jet above ``leading_pt``, jets ordered by pT, both of positive mass and within ``max_eta``.
+        """
+        axes = _axes(axes)
+        pt, eta, mass = axes[..., 0], axes[..., 1], axes[..., 3]
+        kept = (pt[:, 0] > self.leading_pt) & (pt[:, 0] >= pt[:, 1]) & (pt[:, 1] > 0)
+        return kept & (np.abs(eta) < self.max_eta).all(1) & (mass > 0).all(1) & np.isfinite(axes).all((1, 2))
+
+    def features(self, axes: ArrayLike) -> tuple[Array, Array]:
+        """Unbounded features ``(N, 6)`` and the dijet mass ``(N,)`` in TeV.
+
+        Args:
+            axes: ``(N, 2, 4)``: pT [GeV], eta, phi, m [GeV]; the leading jet first.
+
+        Raises:
+            UserError: Another shape, or events that are not :meth:`inside`.
+        """
+        axes = _axes(axes)
+        outside = int((~self.inside(axes)).sum())
+        if outside:
+            raise UserError(
+                f"dijets: {outside} of {len(axes)} events are outside of the acceptance (leading jet above "
+                f"{self.leading_pt:g} GeV, |eta| < {self.max_eta:g}, ordered by pT, massive): leave them out"
+            )
+        pt, mass = axes[..., 0], axes[..., 3]
+        mjj = dijet_mass(axes)
+        mu = mass / pt
+        y = np.arcsinh(np.sinh(axes[..., 1]) / np.hypot(1.0, mu))
+        delta = np.abs((axes[:, 0, 2] - axes[:, 1, 2] + np.pi) % (2 * np.pi) - np.pi)
+        ratio, difference, boost = pt[:, 1] / pt[:, 0], y[:, 0] - y[:, 1], 0.5 * (y[:, 0] + y[:, 1])
+        limit = self._limit(mjj)
+        edge = self._edge(mu)
+        largest_ratio = _largest_ratio(mu, delta, limit)
+        largest = self._largest_difference(mu, delta, ratio, limit)
+        low, high = _boost_range(edge, difference)
+        columns = [
+            _logit(mu[:, 0] / limit),
+            np.log(mu[:, 1]),
+            _logit((np.pi - delta) / np.pi),
+            _logit(ratio / largest_ratio),
+            _logit(0.5 * (1 + difference / largest)),
+            _logit((boost - low) / (high - low)),
+        ]
+        return np.stack(columns, axis=1), mjj
+
+    def axes(self, features: ArrayLike, mass: ArrayLike, *, phi: ArrayLike = 0.0, side: ArrayLike = 1.0) -> Array:
+        """The two jets ``(N, 2, 4)``: pT [GeV], eta, phi, m [GeV]; their mass is ``mass`` to rounding.
+
+        Args:
+            features: ``(N, 6)``, any finite numbers.
+            mass: Dijet mass ``(N,)`` in TeV.
+            phi: Azimuth of the leading jet ``(N,)``.
+            side: +1 or -1 ``(N,)``: the side on which the second jet lies.
+
+        Raises:
+            UserError: Shapes that do not fit, numbers that are not finite, or masses that are not positive.
+        """
+        features, mass = np.asarray(features, dtype=np.float64), np.asarray(mass, dtype=np.float64)
+        if features.ndim != 2 or features.shape != (len(mass), len(KINEMATIC_FEATURES)):
+            raise UserError(f"dijets: features of shape {features.shape} for {mass.shape} masses, expected (N, 6)")
+        if not (np.isfinite(features).all() and np.isfinite(mass).all() and (mass > 0).all()):
+            raise UserError("dijets: features must be finite and masses positive")
+        features = np.clip(features, -_LARGEST, _LARGEST)
+        limit = self._limit(mass)
+        mu = np.stack([limit * expit(features[:, 0]), np.exp(features[:, 1])], axis=1)
+        delta = np.pi * expit(-features[:, 2])
+        ratio = _largest_ratio(mu, delta, limit) * expit(features[:, 3])
+        largest = self._largest_difference(mu, delta, ratio, limit)
+        difference = largest * np.tanh(0.5 * features[:, 4])
+        low, high = _boost_range(self._edge(mu), difference)
+        boost = low + (high - low) * expit(features[:, 5])
+        pt1 = mass * _GEV_PER_TEV / np.sqrt(_square(mu, delta, ratio, difference))
+        pt = np.stack([pt1, ratio * pt1], axis=1)
+        y = np.stack([boost + 0.5 * difference, boost - 0.5 * difference], axis=1)
+        eta = np.arcsinh(np.hypot(1.0, mu) * np.sinh(y))
+        phi = np.broadcast_to(np.asarray(phi, dtype=np.float64), mass.shape)
+        second = phi - np.broadcast_to(np.asarray(side, dtype=np.float64), mass.shape) * delta
+        azimuth = (np.stack([phi, second], axis=1) + np.pi) % (2 * np.pi) - np.pi
+        return np.stack([pt, eta, azimuth, mu * pt], axis=2)
+
+    def _limit(self, mass: Array) -> Array:
+        """sqrt(Q) where the leading jet is at its limit, which is also the largest mu1."""
+        return mass * _GEV_PER_TEV / self.leading_pt
+
+    def _edge(self, mu: Array) -> Array:
+        return np.arcsinh(np.sinh(self.max_eta) / np.hypot(1.0, mu))
+
+    def _largest_difference(self, mu: Array, delta: Array, ratio: Array, limit: Array) -> Array:
+        """|Delta y| at which the leading jet falls to its limit, or both jets reach the edge in pseudorapidity."""
+        room = np.maximum(limit**2 - _square(mu, delta, ratio, np.zeros_like(ratio)), 0.0)
+        scale = 4 * ratio * np.hypot(1.0, mu).prod(1)
+        by_pt = 2 * np.arcsinh(np.sqrt(room / np.maximum(scale, np.finfo(np.float64).tiny)))
+        # Where a logit has saturated the range is a point; a tiny width keeps the ratio to it defined.
+        return np.maximum(np.minimum(by_pt, self._edge(mu).sum(1)), np.finfo(np.float64).tiny)
+
+
+def _axes(axes: ArrayLike) -> Array:
+    values = np.asarray(axes, dtype=np.float64)
+    if values.ndim != 3 or values.shape[1:] != (2, 4):
+        raise UserError(f"dijets: axes have shape {values.shape}, expected (N, 2, 4): pT, eta, phi, m of two jets")
+    return values
+
+
+def _apart(mu: Array, delta: Array) -> Array:
+    """s1 s2 - cos(delta), without cancellation."""
+    s = np.hypot(1.0, mu).prod(1)
+    squares = mu**2
+    return (squares.sum(1) + squares.prod(1)) / (s + 1) + 2 * np.sin(0.5 * delta) ** 2
+
+
+def _square(mu: Array, delta: Array, ratio: Array, difference: Array) -> Array:
+    """Q of the module's formula."""
+    s = np.hypot(1.0, mu).prod(1)
+    opening = _apart(mu, delta) + 2 * s * np.sinh(0.5 * difference) ** 2
+    return mu[:, 0] ** 2 + (ratio * mu[:, 1]) ** 2 + 2 * ratio * opening
+
+
+def _largest_ratio(mu: Array, delta: Array, limit: Array) -> Array:
+    """Largest pT2 / pT1 for which the leading jet can be above its limit at all: the root of Q(r) = limit^2."""
+    rest = np.maximum(limit**2 - mu[:, 0] ** 2, 0.0)
+    b = _apart(mu, delta)
+    denominator = b + np.sqrt(b**2 + mu[:, 1] ** 2 * rest)
+    return np.minimum(rest / np.maximum(denominator, np.finfo(np.float64).tiny), 1.0)
+
+
+def _boost_range(edge: Array, difference: Array) -> tuple[Array, Array]:
+    low = np.maximum(-edge[:, 0] - 0.5 * difference, -edge[:, 1] + 0.5 * difference)
+    high = np.minimum(edge[:, 0] - 0.5 * difference, edge[:, 1] + 0.5 * difference)
+    return low, high
+
+
+def _logit(share: Array) -> Array:
+    """Logit of a share in [0, 1]; shares that rounding put at or beyond an edge are moved to it."""
+    tiny = np.finfo(np.float64).tiny
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.log(np.maximum(share, tiny)) - np.log1p(-np.minimum(share, 1.0 - 1e-16))
+    return np.clip(value, -_LARGEST, _LARGEST)
