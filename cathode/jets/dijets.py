@@ -48,16 +48,17 @@ def dijet_mass(axes: ArrayLike) -> Array:
     Raises:
         UserError: Another shape.
     """
-    axes = _axes(axes)
-    pt, mass = axes[..., 0], axes[..., 3]
+    jets = _axes(axes)
+    pt, mass = jets[..., 0], jets[..., 3]
     mt = np.hypot(pt, mass)
-    y = np.arcsinh(pt * np.sinh(axes[..., 1]) / mt)
+    y = np.arcsinh(pt * np.sinh(jets[..., 1]) / mt)
     # The difference of mT1 mT2 and pT1 pT2, written so that it does not cancel for light jets.
     masses = mass**2
     apart = (masses[:, 0] * mt[:, 1] ** 2 + masses[:, 1] * pt[:, 0] ** 2) / (mt.prod(1) + pt.prod(1))
     angles = mt.prod(1) * np.sinh(0.5 * (y[:, 0] - y[:, 1])) ** 2
-    angles += pt.prod(1) * np.sin(0.5 * (axes[:, 0, 2] - axes[:, 1, 2])) ** 2
-    return np.sqrt(masses.sum(1) + 2 * apart + 4 * angles) / _GEV_PER_TEV
+    angles += pt.prod(1) * np.sin(0.5 * (jets[:, 0, 2] - jets[:, 1, 2])) ** 2
+    squared: Array = masses.sum(1) + 2 * apart + 4 * angles
+    return np.sqrt(squared) / _GEV_PER_TEV
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,12 @@ class DijetKinematics:
 
         The leading jet above ``leading_pt``, jets ordered by pT, both of positive mass and within ``max_eta``.
         """
-        axes = _axes(axes)
-        pt, eta, mass = axes[..., 0], axes[..., 1], axes[..., 3]
-        kept = (pt[:, 0] > self.leading_pt) & (pt[:, 0] >= pt[:, 1]) & (pt[:, 1] > 0)
-        return kept & (np.abs(eta) < self.max_eta).all(1) & (mass > 0).all(1) & np.isfinite(axes).all((1, 2))
+        jets = _axes(axes)
+        pt, eta, mass = jets[..., 0], jets[..., 1], jets[..., 3]
+        ordered = (pt[:, 0] > self.leading_pt) & (pt[:, 0] >= pt[:, 1]) & (pt[:, 1] > 0)
+        whole = np.isfinite(jets).all((1, 2)) & (mass > 0).all(1)
+        kept: NDArray[np.bool_] = ordered & whole & (np.abs(eta) < self.max_eta).all(1)
+        return kept
 
     def features(self, axes: ArrayLike) -> tuple[Array, Array]:
         """Unbounded features ``(N, 6)`` and the dijet mass ``(N,)`` in TeV.
@@ -100,18 +103,18 @@ class DijetKinematics:
         Raises:
             UserError: Another shape, or events that are not :meth:`inside`.
         """
-        axes = _axes(axes)
-        outside = int((~self.inside(axes)).sum())
+        jets = _axes(axes)
+        outside = int((~self.inside(jets)).sum())
         if outside:
             raise UserError(
-                f"dijets: {outside} of {len(axes)} events are outside of the acceptance (leading jet above "
+                f"dijets: {outside} of {len(jets)} events are outside of the acceptance (leading jet above "
                 f"{self.leading_pt:g} GeV, |eta| < {self.max_eta:g}, ordered by pT, massive): leave them out"
             )
-        pt, mass = axes[..., 0], axes[..., 3]
-        mjj = dijet_mass(axes)
+        pt, mass = jets[..., 0], jets[..., 3]
+        mjj = dijet_mass(jets)
         mu = mass / pt
-        y = np.arcsinh(np.sinh(axes[..., 1]) / np.hypot(1.0, mu))
-        delta = np.abs((axes[:, 0, 2] - axes[:, 1, 2] + np.pi) % (2 * np.pi) - np.pi)
+        y = np.arcsinh(np.sinh(jets[..., 1]) / np.hypot(1.0, mu))
+        delta = np.abs((jets[:, 0, 2] - jets[:, 1, 2] + np.pi) % (2 * np.pi) - np.pi)
         ratio, difference, boost = pt[:, 1] / pt[:, 0], y[:, 0] - y[:, 1], 0.5 * (y[:, 0] + y[:, 1])
         limit = self._limit(mjj)
         edge = self._edge(mu)
@@ -140,27 +143,27 @@ class DijetKinematics:
         Raises:
             UserError: Shapes that do not fit, numbers that are not finite, or masses that are not positive.
         """
-        features, mass = np.asarray(features, dtype=np.float64), np.asarray(mass, dtype=np.float64)
-        if features.ndim != 2 or features.shape != (len(mass), len(KINEMATIC_FEATURES)):
-            raise UserError(f"dijets: features of shape {features.shape} for {mass.shape} masses, expected (N, 6)")
-        if not (np.isfinite(features).all() and np.isfinite(mass).all() and (mass > 0).all()):
+        x, mjj = np.asarray(features, dtype=np.float64), np.asarray(mass, dtype=np.float64)
+        if mjj.ndim != 1 or x.shape != (len(mjj), len(KINEMATIC_FEATURES)):
+            raise UserError(f"dijets: features of shape {x.shape} for masses {mjj.shape}, expected (N, 6) and (N,)")
+        if not (np.isfinite(x).all() and np.isfinite(mjj).all() and (mjj > 0).all()):
             raise UserError("dijets: features must be finite and masses positive")
-        features = np.clip(features, -_LARGEST, _LARGEST)
-        limit = self._limit(mass)
-        mu = np.stack([limit * expit(features[:, 0]), np.exp(features[:, 1])], axis=1)
-        delta = np.pi * expit(-features[:, 2])
-        ratio = _largest_ratio(mu, delta, limit) * expit(features[:, 3])
+        x = np.clip(x, -_LARGEST, _LARGEST)
+        limit = self._limit(mjj)
+        mu = np.stack([limit * expit(x[:, 0]), np.exp(x[:, 1])], axis=1)
+        delta = np.pi * expit(-x[:, 2])
+        ratio = _largest_ratio(mu, delta, limit) * expit(x[:, 3])
         largest = self._largest_difference(mu, delta, ratio, limit)
-        difference = largest * np.tanh(0.5 * features[:, 4])
+        difference = largest * np.tanh(0.5 * x[:, 4])
         low, high = _boost_range(self._edge(mu), difference)
-        boost = low + (high - low) * expit(features[:, 5])
-        pt1 = mass * _GEV_PER_TEV / np.sqrt(_square(mu, delta, ratio, difference))
+        boost = low + (high - low) * expit(x[:, 5])
+        pt1 = mjj * _GEV_PER_TEV / np.sqrt(_square(mu, delta, ratio, difference))
         pt = np.stack([pt1, ratio * pt1], axis=1)
         y = np.stack([boost + 0.5 * difference, boost - 0.5 * difference], axis=1)
         eta = np.arcsinh(np.hypot(1.0, mu) * np.sinh(y))
-        phi = np.broadcast_to(np.asarray(phi, dtype=np.float64), mass.shape)
-        second = phi - np.broadcast_to(np.asarray(side, dtype=np.float64), mass.shape) * delta
-        azimuth = (np.stack([phi, second], axis=1) + np.pi) % (2 * np.pi) - np.pi
+        first = np.broadcast_to(np.asarray(phi, dtype=np.float64), mjj.shape)
+        second = first - np.broadcast_to(np.asarray(side, dtype=np.float64), mjj.shape) * delta
+        azimuth = (np.stack([first, second], axis=1) + np.pi) % (2 * np.pi) - np.pi
         return np.stack([pt, eta, azimuth, mu * pt], axis=2)
 
     def _limit(self, mass: Array) -> Array:

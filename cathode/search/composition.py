@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -39,19 +41,28 @@ def regions_of(settings: SearchSettings) -> Regions:
     return Regions(signal=settings.regions.signal, sideband=settings.regions.sideband)
 
 
-def compose(settings: SearchSettings, events: Events | None = None, truth: Truth | None = None) -> SearchInputs:
+def compose(
+    settings: SearchSettings,
+    events: Events | None = None,
+    truth: Truth | None = None,
+    *,
+    read: Callable[[tuple[str, ...], str | None], Events] | None = None,
+) -> SearchInputs:
     """Read, reserve, inject.
 
     Args:
         settings: The whole configuration.
         events: Use these instead of ``settings.data.events``.
         truth: Their truth, if known.
+        read: Reads the events of files where an expression holds; by default feature tables as ``settings.data`` says.
 
     Raises:
         UserError: Anything wrong with files, columns, values, regions or the injection.
     """
     regions = regions_of(settings)
-    data = _read(settings.data, settings.data.events, settings.data.where) if events is None else events
+    if read is None:
+        read = partial(_read, settings.data)
+    data = read(settings.data.events, settings.data.where) if events is None else events
     data = data.select(regions.in_range(data.mass))
     data.require_varying()
     regions.check(data)
@@ -73,13 +84,13 @@ def compose(settings: SearchSettings, events: Events | None = None, truth: Truth
         if truth is not None:
             test_background = test_background.select(~truth.of(test_background))
     elif settings.evaluation.background:
-        test_background = _read(settings.data, settings.evaluation.background, None)
+        test_background = read(settings.evaluation.background, None)
         test_background = test_background.select(regions.in_signal(test_background.mass))
         if len(test_background) == 0:
             raise UserError("evaluation.background: no events lie in the signal region")
     test_signal = None
     if settings.injection.signal:
-        signal = _read(settings.data, settings.injection.signal, settings.injection.where)
+        signal = read(settings.injection.signal, settings.injection.where)
         signal = signal.select(regions.in_range(signal.mass))
         count = _count(settings, data, signal, regions)
         order = numpy_generator(settings.seed, "injection").permutation(len(signal))
@@ -90,7 +101,7 @@ def compose(settings: SearchSettings, events: Events | None = None, truth: Truth
         if settings.evaluation.signal == settings.injection.signal:
             test_signal = rest.select(regions.in_signal(rest.mass))
     if settings.evaluation.signal and test_signal is None:
-        test_signal = _read(settings.data, settings.evaluation.signal, settings.evaluation.where)
+        test_signal = read(settings.evaluation.signal, settings.evaluation.where)
         test_signal = test_signal.select(regions.in_signal(test_signal.mass))
     if test_signal is not None and len(test_signal) == 0:
         raise UserError("evaluation.signal: no test signal events are left in the signal region")
