@@ -18,6 +18,7 @@ from cathode.density.ensemble import Ensemble
 from cathode.density.flows import MAF, AutoregressiveSpline, CouplingSpline
 from cathode.density.folder import load_density, load_history, save_density
 from cathode.density.matching import FlowMatching
+from cathode.density.mixed_matching import MixedMatching
 from cathode.density.nflows_backend import NflowsAutoregressiveSpline, NflowsCouplingSpline, NflowsMAF
 from cathode.density.preprocessed import Preprocessed, fit_preprocessing
 from cathode.density.registry import build, buildable, describe, kinds
@@ -38,6 +39,7 @@ __all__ = [
     "GaussianMixtureDenoiser",
     "GaussianMixtureVelocity",
     "LinearGaussian",
+    "MixedMatching",
     "NflowsAutoregressiveSpline",
     "NflowsCouplingSpline",
     "NflowsMAF",
