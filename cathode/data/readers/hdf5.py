@@ -15,7 +15,7 @@ from cathode.data.features import JET_COLUMNS
 from cathode.data.readers.table import Chunk, Table, as_column, energy_unit
 from cathode.support.errors import UserError
 
-__all__ = ["RAW_WIDTHS", "open_h5", "open_hdf5_table"]
+__all__ = ["RAW_WIDTHS", "open_h5", "open_hdf5_table", "table_columns"]
 
 #: Columns of an LHC Olympics raw file: 700 particles of (pT, eta, phi), with and without a label.
 RAW_WIDTHS = (2100, 2101)
@@ -147,8 +147,8 @@ def _pickled_names(value: Any) -> list[str]:
     return names
 
 
-def _pandas_table(path: Path, group: Any) -> Table:
-    dataset = group["table"]
+def table_columns(dataset: Any) -> dict[str, tuple[str, int | None]]:
+    """Numeric columns of the dataset of a pandas ``table``: field and position in it (None is the whole field)."""
     sources: dict[str, tuple[str, int | None]] = {}
     for name in dataset.dtype.names:
         if name == "index" or dataset.dtype[name].base.kind not in "fiub":
@@ -159,6 +159,12 @@ def _pandas_table(path: Path, group: Any) -> Table:
             sources |= {column: (name, position) for position, column in enumerate(held)}
         else:
             sources[held[0] if len(held) == 1 else name] = (name, None)
+    return sources
+
+
+def _pandas_table(path: Path, group: Any) -> Table:
+    dataset = group["table"]
+    sources = table_columns(dataset)
     if not sources:
         raise UserError(f"{path}: the pandas table {group.name} has no numeric columns")
     location, rows = dataset.name, dataset.shape[0]
