@@ -15,6 +15,7 @@ from cathode.density.cyclic_fit import fit_cyclic_copula
 from cathode.density.dequantised import Dequantised
 from cathode.density.diffusion import EDM, stochastic_sample
 from cathode.density.ensemble import Ensemble
+from cathode.density.epic_gan import EPiCGAN
 from cathode.density.flows import MAF, AutoregressiveSpline, CouplingSpline
 from cathode.density.folder import load_density, load_history, save_density
 from cathode.density.matching import FlowMatching
@@ -33,6 +34,7 @@ __all__ = [
     "CouplingSpline",
     "CyclicCopula",
     "Dequantised",
+    "EPiCGAN",
     "Ensemble",
     "FlowMatching",
     "GaussianMixture",

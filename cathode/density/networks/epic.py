@@ -1,6 +1,6 @@
 r"""EPiC: equivariant point cloud layers, which exchange information through a global vector in linear time.
 
-Equivariant under permutations.  Padded entries enter no pooling, come out as 0, and may hold anything on the
+Equivariant under permutations, unless it is told the places of entries.  Padded entries enter no pooling, come out as 0, and may hold anything on the
 way in.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cathode.density.networks.embeddings import ConditionEmbedding, activation_module, zero_initialised
+from cathode.density.networks.embeddings import ConditionEmbedding, activation_module, place_vectors, zero_initialised
 from cathode.density.registry import buildable
 
-__all__ = ["EPiC"]
+__all__ = ["EPiC", "EPiCLayer", "SplitLinear", "pool"]
 
 
-def _pool(h: Tensor, weights: Tensor | None, sum_scale: float) -> Tensor:
+def pool(h: Tensor, weights: Tensor | None, sum_scale: float) -> Tensor:
     """Mean and scaled sum over the real entries: ``(B, P, W)`` to ``(B, 2 W)``; zeros for an empty set."""
     if weights is None:
         total = h.sum(1)
@@ -24,7 +24,7 @@ def _pool(h: Tensor, weights: Tensor | None, sum_scale: float) -> Tensor:
     return torch.cat([total / weights.sum(1).clamp(min=1.0), total * sum_scale], dim=-1)
 
 
-class _SplitLinear(nn.Module):
+class SplitLinear(nn.Module):
     """A linear layer of the concatenation [local, global], computed without repeating the global part for
     every entry.
     """
@@ -38,7 +38,7 @@ class _SplitLinear(nn.Module):
         return self.local_part(local) + self.global_part(shared).unsqueeze(1)
 
 
-class _EPiCLayer(nn.Module):
+class EPiCLayer(nn.Module):
     """One layer: pooled entries update the global vector, then the global vector updates every entry, both
     residual.
     """
@@ -49,11 +49,11 @@ class _EPiCLayer(nn.Module):
         self.act = activation_module(activation)
         self.global1 = nn.Linear(2 * width + global_width + condition, width)
         self.global2 = nn.Linear(width, global_width)
-        self.local1 = _SplitLinear(width, global_width + condition, width)
+        self.local1 = SplitLinear(width, global_width + condition, width)
         self.local2 = nn.Linear(width, width)
 
     def forward(self, h: Tensor, g: Tensor, condition: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-        pooled = torch.cat([_pool(h, weights, self.sum_scale), g, condition], dim=-1)
+        pooled = torch.cat([pool(h, weights, self.sum_scale), g, condition], dim=-1)
         g = self.act(g + self.global2(self.act(self.global1(pooled))))
         h = self.act(h + self.local2(self.act(self.local1(h, torch.cat([g, condition], dim=-1)))))
         return h, g
@@ -78,6 +78,8 @@ class EPiC(nn.Module):
         sum_scale: Factor on sum pooling, which keeps sums over many entries near 1.
         time_frequencies: Fourier frequencies of the time.
         context_frequencies: Fourier frequencies of the context; 0 gives the plain columns.
+        places: Largest number of entries, if their places mean something (entries in an order): each place then has a
+            learned vector.  0: entries are a set.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class EPiC(nn.Module):
         sum_scale: float = 0.01,
         time_frequencies: int = 4,
         context_frequencies: int = 0,
+        places: int = 0,
     ) -> None:
         super().__init__()
         self.features, self.context_features, self.sum_scale = features, context_features, sum_scale
@@ -100,12 +103,13 @@ class EPiC(nn.Module):
         )
         conditions = self.condition.output_features
         self.act = activation_module(activation)
-        self.local_entrance1 = _SplitLinear(features, conditions, width)
+        self.local_entrance1 = SplitLinear(features, conditions, width)
+        self.places = place_vectors(places, width)
         self.local_entrance2 = nn.Linear(width, width)
         self.global_entrance1 = nn.Linear(2 * width + conditions, width)
         self.global_entrance2 = nn.Linear(width, global_width)
         self.layers = nn.ModuleList(
-            _EPiCLayer(width, global_width, conditions, activation, sum_scale) for _ in range(layers)
+            EPiCLayer(width, global_width, conditions, activation, sum_scale) for _ in range(layers)
         )
         self.exit = zero_initialised(nn.Linear(width, features))
 
@@ -116,9 +120,10 @@ class EPiC(nn.Module):
         if mask is not None:
             x = x.masked_fill(~mask.unsqueeze(-1), 0.0)
             weights = mask.unsqueeze(-1).to(x.dtype)
-        h = self.act(self.local_entrance1(x, condition))
+        h = self.local_entrance1(x, condition)
+        h = self.act(h if self.places is None else h + self.places[: x.shape[1]])
         h = self.act(h + self.local_entrance2(h))
-        pooled = torch.cat([_pool(h, weights, self.sum_scale), condition], dim=-1)
+        pooled = torch.cat([pool(h, weights, self.sum_scale), condition], dim=-1)
         g = self.act(self.global_entrance2(self.act(self.global_entrance1(pooled))))
         for layer in self.layers:
             h, g = layer(h, g, condition, weights)
