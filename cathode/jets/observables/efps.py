@@ -127,7 +127,7 @@ class _Engine:
 
     def connected(self, graph: Graph) -> Floats:
         """Values ``(B,)`` of one connected graph."""
-        weights: dict[int, _Key] = {v: () for v in range(max(_vertices(graph), 1))}
+        weights: dict[int, _Key] = dict.fromkeys(range(_vertices(graph)), ())
         edges: dict[tuple[int, int], _Key] = {}
         for pair in sorted(set(graph)):
             edges[pair] = ("theta", graph.count(pair))

@@ -27,7 +27,7 @@ __all__ = ["angularity", "kinematics", "shapes"]
 
 
 def kinematics(jets: Jets) -> dict[str, Floats]:
-    """``pt``, ``mass`` [GeV], ``eta``, ``mass_over_pt``, ``multiplicity`` of the sum of the constituents, each ``(N,)``.
+    """``pt``, ``mass`` [GeV], ``eta``, ``mass_over_pt``, ``multiplicity`` of the constituents' sum, each ``(N,)``.
 
     They come from the constituents alone, whatever axis the file gave.
     """
