@@ -1,10 +1,10 @@
 r"""EPiC-GAN: sets from a pair of equivariant networks that are trained against each other.
 
-The model of Buhmann, Kasieczka and Thaler, arXiv 2301.08128.  The *generator* turns standard normal noise, some of it for
-each point and some for the set as a whole, into points; the *discriminator* pools the points of a set and says whether
-they are real.  Both are stacks of the paper's EPiC layers, with mean *and* sum pooling, weight normalisation (Salimans
-and Kingma, arXiv 1602.07868) and leaky ReLU, and both are trained with the least-squares losses of LS-GAN (Mao et al.,
-arXiv 1611.04076, with labels 1 for real and 0 for generated sets).
+The model of Buhmann, Kasieczka and Thaler, arXiv 2301.08128.  The *generator* turns standard normal noise, some of it
+for each point and some for the set as a whole, into points; the *discriminator* pools the points of a set and says
+whether they are real.  Both are stacks of the paper's EPiC layers, with mean *and* sum pooling, weight normalisation
+(Salimans and Kingma, arXiv 1602.07868) and leaky ReLU, and both are trained with the least-squares losses of LS-GAN
+(Mao et al., arXiv 1611.04076, with labels 1 for real and 0 for generated sets).
 
 A GAN has no density, and its losses say nothing about quality: they are those of a game.  Epochs are compared, and
 the best is selected, by a proper score (:func:`energy_score`) of what describes a set as a whole (:class:`SetMoments`).
@@ -34,9 +34,9 @@ _FREQUENCY_SEED = 2301
 def energy_score(first: Tensor, second: Tensor, observed: Tensor) -> Tensor:
     r"""Energy score ``(B,)`` of two independent draws of a prediction for what was observed, all ``(B, D)``.
 
-    :math:`\tfrac12 (|X - y| + |X' - y|) - \tfrac12 |X - X'|`: unbiased for the score of the predicted distribution, whose
-    mean over observations is least for their true distribution given the context (Gneiting and Raftery, JASA 102, 2007,
-    eq. 21).  Averaged over events it is half the energy distance of prediction and truth, up to a constant.
+    :math:`\tfrac12 (|X - y| + |X' - y|) - \tfrac12 |X - X'|`: unbiased for the score of the predicted distribution,
+    whose mean over observations is least for their true distribution given the context (Gneiting and Raftery, JASA 102,
+    2007, eq. 21).  Averaged over events it is half the energy distance of prediction and truth, up to a constant.
     """
     distances = [_length(a - b) for a, b in ((first, observed), (second, observed), (first, second))]
     return 0.5 * (distances[0] + distances[1] - distances[2])
@@ -51,8 +51,9 @@ class SetMoments(nn.Module):
     r"""What describes a set of n points as a whole: ``(B, P, F)`` to ``(B, D)``, whatever their order and padding.
 
     Means over the points of all features, of their products two by two, and of cosines :math:`\cos(w_k x + b_k)` of
-    ``frequencies`` random waves, times :math:`\sqrt n`, so that chance alone gives them a spread of about 1 at any size of
-    the set.  Mean cosines determine the distribution of points as their number grows (Rahimi and Recht, NeurIPS 2007).
+    ``frequencies`` random waves, times :math:`\sqrt n`, so that chance alone gives them a spread of about 1 at any size
+    of the set.  Mean cosines determine the distribution of points as their number grows (Rahimi and Recht, NeurIPS
+    2007).
 
     Args:
         features: F; of about unit variance.
@@ -158,8 +159,9 @@ class EPiCGAN(ConditionalDensity):
 
     Points should be standardised, for example by :class:`~cathode.density.preprocessed.Preprocessed` around this.
 
-    *Noise* is ``(B, P, N + G)``: N numbers of each point, and G of which the set's own noise is made, the sum over its n
-    points over :math:`\sqrt n`.  That is standard normal, knows no order of the points, and padding does not change it.
+    *Noise* is ``(B, P, N + G)``: N numbers of each point, and G of which the set's own noise is made, the sum over its
+    n points over :math:`\sqrt n`.  That is standard normal, knows no order of the points, and padding does not
+    change it.
 
     *Loss.* :meth:`loss` is the energy score of the moments of a set, for validation (as a training loss it would be
     proper too, without any discriminator); what the adversarial step descends are :meth:`discriminator_loss` and
