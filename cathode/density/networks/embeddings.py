@@ -20,6 +20,7 @@ __all__ = [
     "activation_module",
     "activations",
     "multilayer",
+    "place_vectors",
     "zero_initialised",
 ]
 
@@ -67,6 +68,11 @@ def multilayer(sizes: Sequence[int], activation: str) -> nn.Sequential:
         layers += [activation_module(activation)] if i else []
         layers.append(nn.Linear(inputs, outputs))
     return nn.Sequential(*layers)
+
+
+def place_vectors(places: int, width: int) -> nn.Parameter | None:
+    """A learned vector for each place in an ordered set, ``(places, width)``; None for no places."""
+    return nn.Parameter(0.1 * torch.randn(places, width)) if places else None
 
 
 class FourierFeatures(nn.Module):

@@ -1,7 +1,7 @@
 r"""EPiC: equivariant point cloud layers, which exchange information through a global vector in linear time.
 
-Equivariant under permutations, unless it is told the places of entries.  Padded entries enter no pooling, come out as 0, and may hold anything on the
-way in.
+Equivariant under permutations, unless it is told the places of entries.  Padded entries enter no pooling, come out as
+0, and may hold anything on the way in.
 """
 
 from __future__ import annotations

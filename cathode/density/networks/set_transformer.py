@@ -1,7 +1,7 @@
 r"""Set transformer: attention between the entries of a masked set, conditioned on time and context.
 
-Equivariant under permutations of the entries (there is no positional encoding).  Padded entries are never
-attended to, come out as 0, and may hold anything on the way in, NaN included.
+Equivariant under permutations of the entries, unless it is told their places.  Padded entries are never attended
+to, come out as 0, and may hold anything on the way in, NaN included.
 """
 
 from __future__ import annotations
@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from cathode.density.networks.embeddings import ConditionEmbedding, activation_module, multilayer, zero_initialised
+from cathode.density.networks.embeddings import (
+    ConditionEmbedding,
+    activation_module,
+    multilayer,
+    place_vectors,
+    zero_initialised,
+)
 from cathode.density.registry import buildable
 
 __all__ = ["ModulatedBlock", "SetTransformer"]
@@ -66,6 +72,8 @@ class SetTransformer(nn.Module):
         activation: Name of the activation.
         time_frequencies: Fourier frequencies of the time.
         context_frequencies: Fourier frequencies of the context; 0 gives the plain columns.
+        places: Largest number of entries, if their places mean something (entries in an order): each place then has a
+            learned vector.  0: entries are a set.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class SetTransformer(nn.Module):
         activation: str = "gelu_tanh",
         time_frequencies: int = 4,
         context_frequencies: int = 0,
+        places: int = 0,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -95,6 +104,7 @@ class SetTransformer(nn.Module):
             activation_module(activation),
         )
         self.entrance = nn.Linear(features, width)
+        self.places = place_vectors(places, width)
         self.blocks = nn.ModuleList(ModulatedBlock(width, heads, expansion, activation) for _ in range(blocks))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = zero_initialised(nn.Linear(width, 2 * width))
@@ -110,6 +120,8 @@ class SetTransformer(nn.Module):
             # the same.
             keys = (mask | ~mask.any(dim=1, keepdim=True))[:, None, None, :]
         h = self.entrance(x)
+        if self.places is not None:
+            h = h + self.places[: x.shape[1]]
         for block in self.blocks:
             h = block(h, condition, keys)
         shift, scale = self.modulation(condition).unsqueeze(1).chunk(2, dim=-1)
