@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,52 @@ from cathode.support.errors import UserError
 from cathode.support.seeding import numpy_generator
 from cathode.training.data import TrainingData
 
-__all__ = ["HDF5Source"]
+__all__ = ["HDF5Source", "shuffled_batches"]
 
 Columns = str | Sequence[str]
+
+
+def shuffled_batches(
+    read: Callable[[Sequence[slice]], TrainingData],
+    rows: tuple[int, int],
+    *,
+    block_rows: int,
+    blocks_in_memory: int,
+    epoch: int,
+    batch_size: int,
+    seed: int,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[TrainingData]:
+    """Batches of one epoch and rank of anything that is read by blocks of rows, shuffled by blocks and within them.
+
+    Args:
+        read: Gives the events of some blocks, in the order of the file.
+        rows: First and past-the-last row.
+        block_rows: Rows of a block.
+        blocks_in_memory: Blocks whose rows are mixed.
+        epoch: Number of the epoch.
+        batch_size: Events of a batch; the last one may be smaller.
+        seed: Of the shuffling.
+        rank: Which share of every pool.
+        world: Number of shares.
+    """
+    start, stop = rows
+    rng = numpy_generator(seed, "stream", epoch)
+    starts = rng.permutation(np.arange(start, stop, block_rows))
+    left: TrainingData | None = None
+    for group in np.split(starts, range(blocks_in_memory, len(starts), blocks_in_memory)):
+        # Read in the order of the file, then mixed.
+        pool = read([slice(int(s), min(int(s) + block_rows, stop)) for s in np.sort(group)])
+        order = torch.from_numpy(rng.permutation(len(pool)))
+        share = order[rank::world][: len(pool) // world]
+        mine = pool.take(share) if left is None else _joined(left, pool.take(share))
+        full = len(mine) // batch_size * batch_size
+        for first in range(0, full, batch_size):
+            yield mine.take(slice(first, first + batch_size))
+        left = mine.take(slice(full, None))
+    if left is not None and len(left):
+        yield left
 
 
 class HDF5Source:
@@ -93,23 +136,18 @@ class HDF5Source:
         self, epoch: int, *, batch_size: int, seed: int, rank: int = 0, world: int = 1
     ) -> Iterator[TrainingData]:
         """Batches of this epoch and rank."""
-        rng = numpy_generator(seed, "stream", epoch)
-        starts = rng.permutation(np.arange(self._start, self._stop, self._block_rows))
-        left: TrainingData | None = None
         with h5py.File(self._path, "r") as stream:
-            for group in np.split(starts, range(self._blocks, len(starts), self._blocks)):
-                # Read in the order of the file, then mixed.
-                blocks = [slice(int(s), min(int(s) + self._block_rows, self._stop)) for s in np.sort(group)]
-                pool = self._read(stream, blocks)
-                order = torch.from_numpy(rng.permutation(len(pool)))
-                share = order[rank::world][: len(pool) // world]
-                mine = pool.take(share) if left is None else _joined(left, pool.take(share))
-                full = len(mine) // batch_size * batch_size
-                for first in range(0, full, batch_size):
-                    yield mine.take(slice(first, first + batch_size))
-                left = mine.take(slice(full, None))
-        if left is not None and len(left):
-            yield left
+            yield from shuffled_batches(
+                lambda blocks: self._read(stream, blocks),
+                (self._start, self._stop),
+                block_rows=self._block_rows,
+                blocks_in_memory=self._blocks,
+                epoch=epoch,
+                batch_size=batch_size,
+                seed=seed,
+                rank=rank,
+                world=world,
+            )
 
     def steps(self, *, batch_size: int, world: int = 1) -> int:
         """Number of batches of an epoch."""

@@ -9,6 +9,7 @@ from cathode.jets.readers.jetclass import JETCLASS_TYPES, PIDS
 from cathode.jets.readers.jetnet import JETNET_TYPES, jetnet_split
 from cathode.jets.readers.layouts import JaggedLayout, PaddedLayout
 from cathode.jets.readers.sniff import FORMATS
+from cathode.jets.readers.streaming import JetBatches, relative_sets
 from cathode.jets.readers.toptagging import TOP_TAGGING_TYPES
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "PIDS",
     "TOP_TAGGING_TYPES",
     "JaggedLayout",
+    "JetBatches",
     "JetFile",
     "PaddedLayout",
     "jets_from_awkward",
@@ -25,4 +27,5 @@ __all__ = [
     "read_constituent_events",
     "read_constituent_truth",
     "read_jets",
+    "relative_sets",
 ]
