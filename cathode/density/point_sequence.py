@@ -1,0 +1,549 @@
+r"""Sets of points with an amount each, as a sequence of falling amounts with one transformer.
+
+The points of a set, ordered by their amount, are a sequence, and its density factorises without approximation,
+
+.. math:: p(x_1 \dots x_n \mid c, n) = \prod_i p(a_i \mid x_{<i}, c)\, p(f_i \mid a_i, x_{<i}, c)\,
+          p(u_i, v_i \mid f_i, a_i, x_{<i}, c),
+
+with the amount :math:`a`, an optional flag :math:`f` and the position :math:`(u, v)` of each point.  A causal
+transformer sees all factors of a set at once, so training costs one pass, and each factor is a mixture of Gaussians,
+whose likelihood is exact: "JetGPT" (Butter et al., arXiv 2305.10475, Sec. 2.3; the order by falling amount as in Finke
+et al., arXiv 2303.07364, who use discrete tokens).  Deviations from JetGPT, each of which makes the factors simpler:
+
+* Amounts are predicted as the fraction of the way from the previous amount down to the floor (on a logarithmic scale),
+  so order and threshold hold by construction.
+* Every token carries the running moments of the points so far: their sum, centroid and spread, what is left of them,
+  and where the rest would have to be for the centroid to be 0.
+* The position is one two-dimensional mixture with correlations, and it comes after the amount.
+* Points may sit on a lattice (cells of a detector): the flag tells which do.  For these the density is one of cells,
+  learned through uniform noise within the cell (Theis et al., arXiv 1511.01844, eq. 5), and a sampled position is
+  moved to the centre of its cell *before* the next point is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cathode.density.base import ConditionalDensity
+from cathode.density.registry import buildable
+
+__all__ = ["PointSequence"]
+
+_LOG_SCALE = (-6.0, 2.5)
+_EDGE = 1e-5
+_INSIDE = 0.9995
+_LOG_2PI = math.log(2 * math.pi)
+# Columns of noise of a point: component and value of the amount, the flag, component and values of the position.
+_NOISE = 6
+_TOKEN = 22
+
+
+class _Block(nn.Module):
+    """Pre-norm transformer block that looks back only; its keys and values are kept while sampling."""
+
+    def __init__(self, width: int, heads: int, expansion: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, expansion * width), nn.Linear(expansion * width, width)
+        for last in (self.out, self.down):
+            nn.init.normal_(last.weight, std=0.02)
+            nn.init.zeros_(last.bias)
+
+    def _split(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows, steps, width = h.shape
+        parts = self.qkv(self.norm1(h)).view(rows, steps, 3, self.heads, width // self.heads)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def _finish(self, h: Tensor, attended: Tensor) -> Tensor:
+        h = h + self.out(attended.transpose(1, 2).reshape(h.shape))
+        return h + self.down(functional.gelu(self.up(self.norm2(h)), approximate="tanh"))
+
+    def forward(self, h: Tensor) -> Tensor:
+        projected = self._split(h)
+        # In bfloat16 the backward pass of fused attention is several times slower on CPUs than in float32.
+        q, k, v = (part.to(h.dtype) for part in projected)
+        with torch.autocast(h.device.type, enabled=False):
+            attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self._finish(h, attended)
+
+    def step(self, h: Tensor, keys: Tensor, values: Tensor, place: int) -> Tensor:
+        """One further token ``(B, 1, W)``; ``keys`` and ``values (B, H, P, W/H)`` are filled at ``place``."""
+        q, k, v = self._split(h)
+        keys[:, :, place], values[:, :, place] = k[:, :, 0], v[:, :, 0]
+        attended = functional.scaled_dot_product_attention(q, keys[:, :, : place + 1], values[:, :, : place + 1])
+        return self._finish(h, attended)
+
+
+class _Moments(NamedTuple):
+    """Sums over points: of amounts ``(B, ...)``, of these times position ``(B, ..., 2)``, and times its squares."""
+
+    total: Tensor
+    first: Tensor
+    second: Tensor
+
+
+def _products(amount: Tensor, position: Tensor) -> _Moments:
+    u, v = position[..., 0], position[..., 1]
+    squares = torch.stack([u * u, u * v, v * v], dim=-1)
+    return _Moments(amount, amount.unsqueeze(-1) * position, amount.unsqueeze(-1) * squares)
+
+
+@buildable("point-sequence")
+class PointSequence(ConditionalDensity):
+    """Autoregressive density of sets of points ``(amount, u, v[, flag])``, ordered by falling amount.
+
+    Amounts are positive and, in a complete set, of unit sum; positions are relative to the centroid.  For jets: the
+    fraction of the jet's pT, and the distance to its axis in eta and phi.  Contexts are raw; they are standardised with
+    statistics of the training events (:meth:`initialise`, called by the loop).
+
+    Arguments:
+        points: P, the largest number of points.
+        context_features: C.
+        flag: Whether a fourth column says which points are on the lattice.
+        width, heads, blocks, expansion: Of the transformer.
+        components: Of the mixture for positions.
+        amount_components: Of the mixture for amounts.
+        head_width: Hidden size of the networks between transformer and mixtures.
+        position_scale: Distances well below it are seen linearly, above it logarithmically (``asinh``).
+        radius: Largest distance from the centroid, for example the radius of the jets; the few points beyond it are
+            taken as just inside.  None: no limit.
+        count_column: Context column with the number of points of the set.
+        spread_column: Context column whose exponential is the root of the spread ``sum(a r^2)`` that the complete set
+            will have (of a jet, m/pT to lowest order); None: not known.
+        floor: Smallest amount times ``exp`` of the context column ``scale_column``; 0 for no floor.
+        scale_column: Context column with the logarithm of the total that amounts are fractions of.
+        pitch: Size of a cell of the lattice.
+        phase_columns: Two context columns with the position of the centroid relative to the centre of its cell.
+        mirrors: Symmetries ``[point column, context columns...]`` that change sign together; each set is mirrored at
+            random in the training loss.
+        low_precision: Run the matrix products of the transformer in bfloat16 while training.
+
+    Raises:
+        ValueError: Arguments that do not fit each other.
+    """
+
+    loss_is_nll = True
+
+    def __init__(
+        self,
+        points: int,
+        context_features: int,
+        *,
+        flag: bool = False,
+        width: int = 96,
+        heads: int = 4,
+        blocks: int = 3,
+        expansion: int = 4,
+        components: int = 20,
+        amount_components: int = 8,
+        head_width: int = 128,
+        position_scale: float = 0.03,
+        radius: float | None = None,
+        count_column: int = 3,
+        spread_column: int | None = None,
+        floor: float = 0.0,
+        scale_column: int | None = None,
+        pitch: float = 0.0,
+        phase_columns: list[int] | None = None,
+        mirrors: list[list[int]] | None = None,
+        low_precision: bool = False,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not a multiple of heads {heads}")
+        if floor > 0 and scale_column is None:
+            raise ValueError("a floor needs scale_column, the context column with the logarithm of the total")
+        if pitch > 0 and (not flag or phase_columns is None or len(phase_columns) != 2):
+            raise ValueError("a lattice needs the flag and two phase_columns")
+        used = [count_column, spread_column, scale_column, *(phase_columns or [])]
+        if any(c is not None and not 0 <= c < context_features for c in used):
+            raise ValueError(f"context columns {used} do not fit {context_features} context features")
+        self.event_shape, self.context_features = (points, 4 if flag else 3), context_features
+        self.points, self.flag, self.width, self.heads = points, flag, width, heads
+        self.components, self.amount_components = components, amount_components
+        self.position_scale, self.radius, self.floor, self.pitch = position_scale, radius, floor, pitch
+        self.count_column, self.spread_column, self.scale_column = count_column, spread_column, scale_column
+        self.phase_columns = list(phase_columns or [])
+        self.mirrors = [list(m) for m in mirrors or []]
+        self.low_precision = low_precision
+        self.register_buffer("context_mean", torch.zeros(context_features))
+        self.register_buffer("context_std", torch.ones(context_features))
+        self.register_buffer("amount_mean", torch.zeros(points))
+        self.register_buffer("amount_std", torch.ones(points))
+        self.token = nn.Linear(_TOKEN, width)
+        self.condition = nn.Sequential(nn.Linear(context_features, width), nn.GELU(), nn.Linear(width, width))
+        self.rank = nn.Parameter(0.02 * torch.randn(points, width))
+        self.blocks = nn.ModuleList(_Block(width, heads, expansion) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.amount_head = nn.Sequential(
+            nn.Linear(width, head_width), nn.GELU(), nn.Linear(head_width, 3 * amount_components)
+        )
+        self.given_amount = nn.Linear(4, head_width)
+        self.flag_hidden = nn.Linear(width, head_width)
+        self.flag_head = nn.Linear(head_width, 1)
+        self.position_hidden = nn.Linear(width, head_width)
+        self.position_head = nn.Sequential(
+            nn.GELU(), nn.Linear(head_width, head_width), nn.GELU(), nn.Linear(head_width, 6 * components)
+        )
+        for head, start in (
+            (self.amount_head, _initial_1d(amount_components)),
+            (self.position_head, _initial_2d(components)),
+        ):
+            last = head[len(head) - 1]
+            assert isinstance(last, nn.Linear)
+            with torch.no_grad():
+                last.weight.mul_(0.1)
+                last.bias.copy_(start)
+
+    context_mean: Tensor
+    context_std: Tensor
+    amount_mean: Tensor
+    amount_std: Tensor
+
+    # --- what the loop calls -------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Statistics of contexts, and of the amounts at each place; points of amount 0 are padding."""
+        assert context is not None
+        self.context_mean.copy_(context.mean(0))
+        self.context_std.copy_(context.std(0).clamp(min=1e-6))
+        mask = x[..., 0] > 0
+        z, _ = self._amount_forward(x[..., 0], context, mask)
+        count = mask.sum(0).clamp(min=1)
+        mean = torch.where(mask, z, 0.0).sum(0) / count
+        variance = torch.where(mask, (z - mean).square(), 0.0).sum(0) / count
+        for place in range(self.points):
+            # Places that hardly any set has take the statistics of the last one with enough.
+            if int(count[place]) < 20 and place > 0:
+                mean[place], variance[place] = mean[place - 1], variance[place - 1]
+        self.amount_mean.copy_(mean)
+        self.amount_std.copy_(variance.sqrt().clamp(min=0.05))
+
+    def loss(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Negative log-density ``(B,)`` of sets mirrored at random, with noise within the cells of the lattice."""
+        x, context = self._mirrored(x, self._given(context), generator)
+        noise = None
+        if self.pitch > 0:
+            device = x.device if generator is None else generator.device
+            noise = torch.rand(*x.shape[:2], 2, generator=generator, device=device, dtype=x.dtype).to(x.device) - 0.5
+        return -self._log_prob(x, context, mask, noise)
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
+        """Log-density ``(B,)`` in nats of ordered sets, in the units of ``x``; amounts must fall.
+
+        Points on the lattice are taken as they are given: without noise in their cells it is the density at the centre.
+        """
+        return self._log_prob(x, self._given(context), mask, None)
+
+    def noise(
+        self, count: int, *, mask: Tensor | None = None, generator: torch.Generator, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """Standard normal ``(count, P, 6)``: components are chosen by some of the numbers, values by others."""
+        points = self.points if mask is None else mask.shape[1]
+        return torch.randn((count, points, _NOISE), generator=generator, device=generator.device, dtype=dtype)
+
+    @torch.no_grad()
+    def decode(self, noise: Tensor, context: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
+        """Points ``(B, P, F)`` by falling amount; as many as ``mask`` has, or as the context says."""
+        context = self._given(context)
+        rows, points = noise.shape[:2]
+        if mask is None:
+            count = context[:, self.count_column].round()
+            mask = torch.arange(points, device=noise.device) < count.unsqueeze(1)
+        condition = self._condition(context)
+        shape = (rows, self.heads, points, self.width // self.heads)
+        keys = [noise.new_zeros(shape) for _ in self.blocks]
+        values = [noise.new_zeros(shape) for _ in self.blocks]
+        out = noise.new_zeros(rows, points, self.event_shape[1])
+        moments = _Moments(noise.new_zeros(rows), noise.new_zeros(rows, 2), noise.new_zeros(rows, 3))
+        previous = noise.new_ones(rows)
+        position, flag = noise.new_zeros(rows, 2), noise.new_zeros(rows)
+        for place in range(int(mask.sum(1).max()) if rows else 0):
+            seen = self._features(previous, position, flag, moments, context, place)
+            h = (self.token(seen) + condition + self.rank[place]).unsqueeze(1)
+            for block, k, v in zip(self.blocks, keys, values, strict=True):
+                h = block.step(h, k, v, place)  # type: ignore[operator]
+            h = self.norm(h[:, 0])
+            z = _sample_1d(self.amount_head(h), noise[:, place, 0], noise[:, place, 1])
+            amount = self._amount_inverse(z, previous, context, place)
+            if self.flag:
+                chance = torch.sigmoid(self._flag_logit(h, z, place))
+                flag = (torch.special.ndtr(noise[:, place, 2]) < chance).to(noise.dtype)
+            raw = self._position_raw(h, z, flag, place)
+            position = self._unscaled(_sample_2d(raw, noise[:, place, 3], noise[:, place, 4:6]))
+            if self.pitch > 0:
+                phase = context[:, self.phase_columns]
+                centre = torch.round((position + phase) / self.pitch) * self.pitch - phase
+                position = torch.where(flag.unsqueeze(1) > 0.5, centre, position)
+            real = mask[:, place].to(noise.dtype)
+            columns = [amount, position[:, 0], position[:, 1], *([flag] if self.flag else [])]
+            out[:, place] = torch.stack(columns, 1) * real.unsqueeze(1)
+            more = _products(amount * real, position)
+            moments = _Moments(*(a + b for a, b in zip(moments, more, strict=True)))
+            previous = amount
+        return out
+
+    # --- the parts -----------------------------------------------------------------------------------------------
+
+    def _given(self, context: Tensor | None) -> Tensor:
+        if context is None:
+            raise ValueError("a sequence of points needs its context: it holds the number of points")
+        return context
+
+    def _mirrored(self, x: Tensor, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        if not self.mirrors or generator is None:
+            return x, context
+        signs = torch.randint(0, 2, (len(x), len(self.mirrors)), generator=generator, device=generator.device)
+        x, context = x.clone(), context.clone()
+        for (column, *others), sign in zip(self.mirrors, (2.0 * signs - 1.0).to(x).unbind(1), strict=True):
+            x[..., column] *= sign.unsqueeze(1)
+            for other in others:
+                context[:, other] *= sign
+        return x, context
+
+    def _condition(self, context: Tensor) -> Tensor:
+        return self.condition((context - self.context_mean) / self.context_std)
+
+    def _log_prob(self, x: Tensor, context: Tensor, mask: Tensor | None, noise: Tensor | None) -> Tensor:
+        mask = x[..., 0] > 0 if mask is None else mask
+        real = mask.to(x.dtype)
+        amount = torch.where(mask, x[..., 0], 1.0)
+        position = x[..., 1:3] * real.unsqueeze(-1)
+        flag = x[..., 3] * real if self.flag else torch.zeros_like(amount)
+        z, log_slope = self._amount_forward(amount, context, mask)
+        z = (z - self.amount_mean[: z.shape[1]]) / self.amount_std[: z.shape[1]]
+        log_slope = log_slope - torch.log(self.amount_std[: z.shape[1]])
+
+        added = _products(amount * real, position)
+        before = _Moments(*(_shifted(m.cumsum(1)) for m in added))
+        seen = self._features(
+            _shifted(amount, first=1.0), _shifted(position), _shifted(flag), before, context, slice(0, x.shape[1])
+        )
+        h = self.token(seen) + self._condition(context).unsqueeze(1) + self.rank[: x.shape[1]]
+        with self._autocast(x):
+            for block in self.blocks:
+                h = block(h)
+            h = self.norm(h.to(x.dtype))
+
+        where = slice(0, x.shape[1])
+        value = _log_mixture_1d(self.amount_head(h), z) + log_slope
+        if self.flag:
+            value = value - functional.binary_cross_entropy_with_logits(
+                self._flag_logit(h, z, where), flag, reduction="none"
+            )
+        target = position
+        if noise is not None:
+            target = position + flag.unsqueeze(-1) * self.pitch * noise
+        w, log_det = self._scaled(target)
+        value = value + _log_mixture_2d(self._position_raw(h, z, flag, where), w) + log_det
+        return torch.where(mask, value, 0.0).sum(1)
+
+    def _features(
+        self,
+        amount: Tensor,
+        position: Tensor,
+        flag: Tensor,
+        before: _Moments,
+        context: Tensor,
+        place: int | slice,
+    ) -> Tensor:
+        """What a token knows ``(B, [P,] 22)``: the point before, and the moments of all points before."""
+        if isinstance(place, slice):
+            context = context.unsqueeze(1)
+            index = torch.arange(place.stop, device=amount.device, dtype=amount.dtype).expand(amount.shape)
+        else:
+            index = torch.full_like(amount, float(place))
+        left = (1.0 - before.total).clamp(min=1e-3)
+        centre = -before.first / left.unsqueeze(-1)
+        spread = before.total * (before.second[..., 0] + before.second[..., 2]) - before.first.square().sum(-1)
+        root = spread.clamp(min=1e-8).sqrt()
+        if self.spread_column is None:
+            share = torch.zeros_like(root)
+        else:
+            share = root * torch.exp(-context[..., self.spread_column])
+        radius = position.square().sum(-1).clamp(min=1e-8).sqrt()
+        count = context[..., self.count_column]
+        squares = before.second / (before.total.unsqueeze(-1) + 1e-3)
+        columns = [
+            torch.log(amount.clamp(min=1e-7)) * 0.3 + 1.0,
+            flag,
+            torch.log(radius) * 0.3,
+            torch.log(left) * 0.5,
+            left,
+            torch.log(root) * 0.3,
+            share,
+            share.square(),
+            (count - index) / self.points,
+            torch.log1p((count - index).clamp(min=0.0)) * 0.3,
+        ]
+        pairs = [
+            self._scaled(position)[0] * 0.5,
+            position * 3.0,
+            torch.asinh(centre / self.position_scale) * 0.3,
+            before.first * 10.0,
+        ]
+        roots = torch.sign(squares) * squares.abs().clamp(min=1e-10).sqrt() * 5.0
+        first = (index == 0).to(amount.dtype)
+        return torch.cat([torch.stack([*columns, first], dim=-1), *pairs, roots], dim=-1)
+
+    def _amount_range(self, previous: Tensor, context: Tensor) -> Tensor | None:
+        """Logarithm of the previous amount over the smallest one, None without a floor."""
+        if self.floor <= 0 or self.scale_column is None:
+            return None
+        smallest = math.log(self.floor) - context[:, self.scale_column]
+        if previous.ndim == 2:
+            smallest = smallest.unsqueeze(1)
+        return (torch.log(previous) - smallest).clamp(min=1e-4)
+
+    def _amount_forward(self, amount: Tensor, context: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """From amounts ``(B, P)`` to unbounded values, and the log-derivatives; padding gives anything finite."""
+        amount = torch.where(mask, amount, 1.0).clamp(min=1e-12)
+        previous = _shifted(amount, first=1.0)
+        drop = torch.log(previous / amount)
+        reach = self._amount_range(previous, context)
+        if reach is None:
+            # Equal amounts (rounded data) are a drop of one part in 10^5.
+            drop = drop.clamp(min=_EDGE)
+            return torch.log(torch.expm1(drop)), -torch.log(-torch.expm1(-drop)) - torch.log(amount)
+        part = (drop / reach).clamp(_EDGE, 1.0 - _EDGE)
+        z = torch.logit(part)
+        return z, -torch.log(part * (1.0 - part)) - torch.log(reach) - torch.log(amount)
+
+    def _amount_inverse(self, z: Tensor, previous: Tensor, context: Tensor, place: int) -> Tensor:
+        z = z * self.amount_std[place] + self.amount_mean[place]
+        reach = self._amount_range(previous, context)
+        drop = functional.softplus(z) if reach is None else torch.sigmoid(z) * reach
+        return previous * torch.exp(-drop)
+
+    def _scaled(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions in the plane that the disk of radius ``radius`` (or the plane itself) is stretched to; log-slopes.
+
+        Directions stay; distances become ``asinh(r / s)`` or ``asinh(r / s / sqrt(1 - r^2 / R^2))``.
+        """
+        s = self.position_scale
+        r = position.square().sum(-1).clamp(min=1e-12).sqrt()
+        if self.radius is None:
+            w = torch.asinh(r / s)
+            log_slope = -0.5 * torch.log(r * r + s * s)
+        else:
+            # Points at or beyond the edge are taken as just inside of it.
+            inside = r.clamp(max=_INSIDE * self.radius)
+            position, r = position * (inside / r).unsqueeze(-1), inside
+            rest = 1.0 - (r / self.radius).square()
+            q = r / s / rest.sqrt()
+            w = torch.asinh(q)
+            log_slope = -0.5 * torch.log1p(q * q) - 1.5 * torch.log(rest) - math.log(s)
+        stretch = w / r
+        return position * stretch.unsqueeze(-1), log_slope + torch.log(stretch)
+
+    def _unscaled(self, w: Tensor) -> Tensor:
+        length = w.square().sum(-1, keepdim=True).clamp(min=1e-16).sqrt()
+        q = self.position_scale * torch.sinh(length.clamp(max=15.0))
+        r = q if self.radius is None else q / torch.sqrt(1.0 + (q / self.radius).square())
+        return w * (r / length)
+
+    def _amount_terms(self, z: Tensor, flag: Tensor, place: int | slice) -> Tensor:
+        physical = z * self.amount_std[place] + self.amount_mean[place]
+        return torch.stack([z, 0.2 * z.square(), 0.3 * physical, flag], dim=-1)
+
+    def _flag_logit(self, h: Tensor, z: Tensor, place: int | slice) -> Tensor:
+        given = self.given_amount(self._amount_terms(z, torch.zeros_like(z), place))
+        return self.flag_head(functional.gelu(self.flag_hidden(h) + given)).squeeze(-1)
+
+    def _position_raw(self, h: Tensor, z: Tensor, flag: Tensor, place: int | slice) -> Tensor:
+        given = self.given_amount(self._amount_terms(z, flag, place))
+        with self._autocast(h):
+            hidden = self.position_hidden(h) + given
+            *inner, last = self.position_head
+            for layer in inner:
+                hidden = layer(hidden)
+        # Locations and widths of narrow components need all their digits.
+        return last(hidden.to(h.dtype))
+
+    def _autocast(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision and self.training)
+
+
+def _shifted(values: Tensor, first: float = 0.0) -> Tensor:
+    """Each place gets the value of the place before: ``(B, P, ...)``."""
+    start = torch.full_like(values[:, :1], first)
+    return torch.cat([start, values[:, :-1]], dim=1)
+
+
+def _initial_1d(components: int) -> Tensor:
+    location = torch.linspace(-1.5, 1.5, components)
+    return torch.cat([torch.zeros(components), location, torch.full((components,), -0.3)])
+
+
+def _initial_2d(components: int) -> Tensor:
+    # Points of a sunflower: even cover of a disk.
+    k = torch.arange(components, dtype=torch.float32)
+    radius, angle = 2.5 * torch.sqrt((k + 0.5) / components), k * math.pi * (3.0 - math.sqrt(5.0))
+    location = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1).flatten()
+    return torch.cat([torch.zeros(components), location, torch.full((2 * components,), -0.3), torch.zeros(components)])
+
+
+def _log_mixture_1d(raw: Tensor, x: Tensor) -> Tensor:
+    logits, location, log_scale = raw.chunk(3, dim=-1)
+    log_scale = log_scale.clamp(*_LOG_SCALE)
+    r = (x.unsqueeze(-1) - location) * torch.exp(-log_scale)
+    value = logits - 0.5 * r * r - log_scale
+    return torch.logsumexp(value, -1) - torch.logsumexp(logits, -1) - 0.5 * _LOG_2PI
+
+
+def _parts_2d(raw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits ``(..., K)``, locations and log-scales ``(..., K, 2)``, coupling of second to first ``(..., K)``."""
+    k = raw.shape[-1] // 6
+    logits, location, log_scale, coupling = raw.split([k, 2 * k, 2 * k, k], dim=-1)
+    pair = (*raw.shape[:-1], k, 2)
+    return logits, location.reshape(pair), log_scale.clamp(*_LOG_SCALE).reshape(pair), coupling
+
+
+def _log_mixture_2d(raw: Tensor, x: Tensor) -> Tensor:
+    logits, location, log_scale, coupling = _parts_2d(raw)
+    r = (x.unsqueeze(-2) - location) * torch.exp(-log_scale)
+    first = r[..., 0]
+    second = r[..., 1] - coupling * first
+    value = logits - 0.5 * (first * first + second * second) - log_scale.sum(-1)
+    return torch.logsumexp(value, -1) - torch.logsumexp(logits, -1) - _LOG_2PI
+
+
+def _component(logits: Tensor, noise: Tensor) -> Tensor:
+    """Index ``(B, 1)`` of the component that the standard normal number of each row stands for."""
+    level = torch.special.ndtr(noise.double()).unsqueeze(-1)
+    chosen = (torch.softmax(logits.double(), -1).cumsum(-1) < level).sum(-1, keepdim=True)
+    return chosen.clamp(max=logits.shape[-1] - 1)
+
+
+def _sample_1d(raw: Tensor, choice: Tensor, value: Tensor) -> Tensor:
+    logits, location, log_scale = raw.chunk(3, dim=-1)
+    k = _component(logits, choice)
+    scale = torch.exp(log_scale.clamp(*_LOG_SCALE).gather(1, k))
+    return (location.gather(1, k) + scale * value.unsqueeze(1)).squeeze(1)
+
+
+def _sample_2d(raw: Tensor, choice: Tensor, value: Tensor) -> Tensor:
+    logits, location, log_scale, coupling = _parts_2d(raw)
+    k = _component(logits, choice)
+    pair = k.unsqueeze(-1).expand(-1, 1, 2)
+    first = value[:, 0]
+    second = value[:, 1] + coupling.gather(1, k).squeeze(1) * first
+    r = torch.stack([first, second], dim=1)
+    return location.gather(1, pair).squeeze(1) + torch.exp(log_scale.gather(1, pair).squeeze(1)) * r
