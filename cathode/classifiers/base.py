@@ -8,13 +8,18 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cathode.classifiers.transformer.inputs import SetInputs
 from cathode.support.errors import UserError
 
 __all__ = [
     "Classifier",
+    "Inputs",
     "balanced_weights",
     "check_features",
+    "check_inputs",
+    "check_labels",
     "check_training",
+    "join_inputs",
     "load_arrays",
     "logit",
     "save_arrays",
@@ -22,9 +27,16 @@ __all__ = [
 ]
 
 
+# Events as classifiers take them: rows of features, or sets of points.  Both are sliced alike.
+Inputs = np.ndarray | SetInputs
+
+
 @runtime_checkable
 class Classifier(Protocol):
     """A binary classifier with scikit-learn's conventions; class 1 is data, class 0 the template.
+
+    Events are rows of features ``(N, D)``, or :class:`~cathode.classifiers.transformer.inputs.SetInputs` for
+    classifiers of sets.
 
     ``history_`` holds the training curves: name -> array ``(members, steps)``, padded with NaN where a member stopped
     earlier than others.
@@ -33,14 +45,14 @@ class Classifier(Protocol):
     history_: dict[str, np.ndarray]
 
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, *, progress: bool = False
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, progress: bool = False
     ) -> Classifier:
         """Train on events ``(N, D)`` with labels 0 and 1 ``(N,)``; the classes are balanced whatever their weights."""
 
-    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+    def predict_proba(self, X: Any) -> np.ndarray:
         """Mean probability of both classes over the members, ``(N, 2)``."""
 
-    def decision_function(self, X: ArrayLike) -> np.ndarray:
+    def decision_function(self, X: Any) -> np.ndarray:
         """Logarithm of the odds of class 1, ``(N,)``: the estimated log-likelihood ratio, as classes are balanced."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -56,6 +68,8 @@ def check_features(X: ArrayLike, *, features: int | None = None) -> np.ndarray:
     Raises:
         UserError: Not two-dimensional, not of ``features`` columns, or with values that are not finite.
     """
+    if isinstance(X, SetInputs):
+        raise UserError("this classifier takes columns of features, not sets of points: use the kind transformer")
     array = np.ascontiguousarray(X, dtype=np.float64)
     if array.ndim != 2:
         raise UserError(f"classifier input has shape {array.shape}: give events as rows and features as columns")
@@ -67,6 +81,28 @@ def check_features(X: ArrayLike, *, features: int | None = None) -> np.ndarray:
     return array
 
 
+def check_inputs(X: ArrayLike | SetInputs, *, like: Inputs | None = None) -> Inputs:
+    """Events of either form: sets as they are, anything else by :func:`check_features`.
+
+    Raises:
+        UserError: Unusable events, or events of another form than those of ``like``.
+    """
+    if like is not None and isinstance(X, SetInputs) != isinstance(like, SetInputs):
+        raise UserError("some events are columns of features and others sets of points: give one form for all")
+    if not isinstance(X, SetInputs):
+        return check_features(X, features=None if like is None else like.shape[1])  # type: ignore[union-attr]
+    if isinstance(like, SetInputs) and X.kind != like.kind:
+        raise UserError(f"sets of points differ: {X.kind} here, {like.kind} there")
+    return X
+
+
+def join_inputs(first: Inputs, second: Inputs) -> Inputs:
+    """The events of both, one after the other."""
+    if isinstance(first, SetInputs) and isinstance(second, SetInputs):
+        return SetInputs.concatenate([first, second])
+    return np.concatenate([first, second])  # type: ignore[list-item]
+
+
 def check_training(
     X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,15 +112,24 @@ def check_training(
         UserError: Unusable features, labels other than 0 and 1, a class of fewer than two events or of no weight.
     """
     features = check_features(X)
+    return features, *check_labels(len(features), y, sample_weight)
+
+
+def check_labels(events: int, y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+    """Labels ``(N,)`` int64 and weights ``(N,)`` float64 of so many events, checked.
+
+    Raises:
+        UserError: Labels other than 0 and 1, a class of fewer than two events or of no weight.
+    """
     labels = np.asarray(y)
-    if labels.shape != (len(features),):
-        raise UserError(f"labels have shape {labels.shape} for {len(features)} events: give one per event")
+    if labels.shape != (events,):
+        raise UserError(f"labels have shape {labels.shape} for {events} events: give one per event")
     if not np.isin(labels, (0, 1)).all():
         raise UserError("labels must be 0 (template) or 1 (data)")
     labels = labels.astype(np.int64)
-    weight = np.ones(len(features)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    weight = np.ones(events) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     if weight.shape != labels.shape:
-        raise UserError(f"weights have shape {weight.shape} for {len(features)} events: give one per event")
+        raise UserError(f"weights have shape {weight.shape} for {events} events: give one per event")
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise UserError("weights must be finite and non-negative")
     for label, name in ((1, "data"), (0, "template")):
@@ -94,7 +139,7 @@ def check_training(
                 f"class {label} ({name}) has {int(of_class.sum())} events and total weight "
                 f"{weight[of_class].sum():g}: training needs at least 2 events with weight"
             )
-    return features, labels, weight
+    return labels, weight
 
 
 def balanced_weights(y: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 
-from cathode.classifiers.base import check_features, logit
+from cathode.classifiers.base import Inputs, check_inputs, join_inputs, logit
 from cathode.classifiers.registry import build_classifier
+from cathode.classifiers.transformer.inputs import SetInputs
 from cathode.support.errors import UserError
 from cathode.support.progress import progress as progress_bar
 from cathode.support.seeding import derive_seed
@@ -57,13 +58,13 @@ class FoldTask:
     fold: int
     part: int
     classifier: Any
-    data: np.ndarray
-    template: np.ndarray
+    data: Inputs
+    template: Inputs
     data_weight: np.ndarray
     template_weight: np.ndarray
     data_fold: np.ndarray
     template_fold: np.ndarray
-    evaluation: dict[str, np.ndarray] = field(default_factory=dict)
+    evaluation: dict[str, Inputs] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,30 +133,32 @@ class CrossFit:
 
     def tasks(
         self,
-        data: ArrayLike,
-        template: ArrayLike,
+        data: ArrayLike | SetInputs,
+        template: ArrayLike | SetInputs,
         *,
         data_id: ArrayLike,
         template_id: ArrayLike | None = None,
         data_weight: ArrayLike | None = None,
         template_weight: ArrayLike | None = None,
-        evaluation: Mapping[str, ArrayLike] | None = None,
+        evaluation: Mapping[str, ArrayLike | SetInputs] | None = None,
     ) -> list[FoldTask]:
         """The independent tasks, to be run by :func:`run_fold` anywhere and put together by :meth:`collect`.
 
         Args:
-            data: Events ``(N, D)``.
-            template: Events ``(M, D)``.
+            data: Events ``(N, D)``, or N sets of points.
+            template: Events ``(M, D)``, or M sets.
             data_id: Integer id of each data event ``(N,)``; copies of one event share it.
             template_id: The same for the template; None: its rows are distinct events.
             data_weight: Non-negative weights ``(N,)``.
             template_weight: Non-negative weights ``(M,)``.
-            evaluation: Name -> events ``(E, D)`` that every fold scores; they must not be among data and template.
+            evaluation: Name -> events ``(E, D)`` or sets that every fold scores; they must not be among data and
+                template.
 
         Raises:
             UserError: Unusable arrays, or too few events for the folds.
         """
-        x, z = check_features(data), check_features(template)
+        x = check_inputs(data)
+        z = check_inputs(template, like=x)
         ids = np.asarray(data_id), np.arange(len(z)) if template_id is None else np.asarray(template_id)
         if len(ids[0]) != len(x) or len(ids[1]) != len(z):
             raise UserError(f"{len(ids[0])} and {len(ids[1])} ids for {len(x)} data and {len(z)} template events")
@@ -171,7 +174,7 @@ class CrossFit:
         )
         if len(u) != len(x) or len(v) != len(z):
             raise UserError(f"{len(u)} and {len(v)} weights for {len(x)} data and {len(z)} template events")
-        samples = {name: check_features(e, features=x.shape[1]) for name, e in (evaluation or {}).items()}
+        samples = {name: check_inputs(e, like=x) for name, e in (evaluation or {}).items()}
         return [
             FoldTask(fold, part, classifier, x, z, u, v, data_fold, template_fold, samples)
             for fold in range(self.folds)
@@ -180,14 +183,14 @@ class CrossFit:
 
     def run(
         self,
-        data: ArrayLike,
-        template: ArrayLike,
+        data: ArrayLike | SetInputs,
+        template: ArrayLike | SetInputs,
         *,
         data_id: ArrayLike,
         template_id: ArrayLike | None = None,
         data_weight: ArrayLike | None = None,
         template_weight: ArrayLike | None = None,
-        evaluation: Mapping[str, ArrayLike] | None = None,
+        evaluation: Mapping[str, ArrayLike | SetInputs] | None = None,
         executor: Executor | None = None,
         progress: bool = False,
     ) -> CrossFitScores:
@@ -253,12 +256,12 @@ def run_fold(task: FoldTask) -> PartScores:
     """Train on all folds but one, score that one.  A pure function: same task, same result."""
     start = time.perf_counter()
     in_data, in_template = task.data_fold != task.fold, task.template_fold != task.fold
-    features = np.concatenate([task.data[in_data], task.template[in_template]])
+    features = join_inputs(task.data[in_data], task.template[in_template])
     labels = np.repeat([1, 0], [in_data.sum(), in_template.sum()])
     weight = np.concatenate([task.data_weight[in_data], task.template_weight[in_template]])
     classifier = clone(task.classifier).fit(features, labels, sample_weight=weight)
 
-    def probability(x: np.ndarray) -> np.ndarray:
+    def probability(x: Inputs) -> np.ndarray:
         return classifier.predict_proba(x)[:, 1]
 
     return PartScores(

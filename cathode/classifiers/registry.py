@@ -8,16 +8,19 @@ from typing import Any
 
 from cathode.classifiers.base import Classifier
 from cathode.classifiers.mlp import MLPEnsemble
+from cathode.classifiers.transformer.classifier import SetClassifier
 from cathode.classifiers.trees import TreeEnsemble
 from cathode.support.errors import UserError
 
-__all__ = ["CLASSIFIERS", "build_classifier", "load_classifier"]
+__all__ = ["CLASSIFIERS", "SET_CLASSIFIERS", "build_classifier", "load_classifier"]
 
+# Of rows of features, and of sets of points.
 CLASSIFIERS: dict[str, type[TreeEnsemble] | type[MLPEnsemble]] = {"trees": TreeEnsemble, "mlp": MLPEnsemble}
+SET_CLASSIFIERS: dict[str, type[SetClassifier]] = {"transformer": SetClassifier}
 
 
-def build_classifier(description: dict[str, Any]) -> TreeEnsemble | MLPEnsemble:
-    """The untrained classifier described by ``{"kind": "trees" | "mlp", setting: value, ...}``.
+def build_classifier(description: dict[str, Any]) -> TreeEnsemble | MLPEnsemble | SetClassifier:
+    """The untrained classifier described by ``{"kind": "trees" | "mlp" | "transformer", setting: value, ...}``.
 
     Raises:
         UserError: Unknown kind or setting.
@@ -48,7 +51,9 @@ def load_classifier(folder: str | Path) -> Classifier:
     return _class_of(kind).load(folder)
 
 
-def _class_of(kind: Any) -> type[TreeEnsemble] | type[MLPEnsemble]:
+def _class_of(kind: Any) -> type[TreeEnsemble] | type[MLPEnsemble] | type[SetClassifier]:
+    if kind in SET_CLASSIFIERS:
+        return SET_CLASSIFIERS[kind]
     if kind not in CLASSIFIERS:
-        raise UserError(f"unknown classifier kind {kind!r}; known: {', '.join(CLASSIFIERS)}")
+        raise UserError(f"unknown classifier kind {kind!r}; known: {', '.join([*CLASSIFIERS, *SET_CLASSIFIERS])}")
     return CLASSIFIERS[kind]

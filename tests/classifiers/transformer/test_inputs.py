@@ -63,8 +63,8 @@ def test_without_the_optional_arrays():
     ("change", "message"),
     [
         ({"points": np.zeros((6, 5))}, "events, points, features"),
-        ({"mask": np.ones((6, 5))}, "give booleans"),
-        ({"mask": np.ones((6, 4), bool)}, "shape"),
+        ({"mask": np.ones((6, 5))}, "give one boolean"),
+        ({"mask": np.ones((6, 4), bool)}, "give one boolean"),
         ({"points": np.full((6, 5, 3), np.nan)}, "points of 5 events are NaN"),
         ({"group": np.full((6, 5), 200)}, "from 0 to 127"),
         ({"group": np.zeros((6, 5))}, "give integers"),
