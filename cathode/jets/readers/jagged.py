@@ -118,11 +118,14 @@ def open_root_jets(path: Path, layout: JaggedLayout | None, *, format: str = "ro
 
     def read(start: int, stop: int) -> Jets:
         def work() -> Jets:
-            names = [*found.constituent_columns, *found.jet_columns]
+            wanted = [*found.constituent_columns, *found.jet_columns]
+            # Branches of records: a dot in the name of a branch comes before the dot of a field.
+            names = list(dict.fromkeys(name if name in branches else name.split(".")[0] for name in wanted))
             with uproot.open(path, handler=uproot.MemmapSource) as file:
                 arrays = file[tree].arrays(names, entry_start=start, entry_stop=stop, library="ak", how=dict)
-            ragged = {name: _ragged(ak, arrays[name], name) for name in found.constituent_columns}
-            return _jets(ragged, {name: ak.to_numpy(arrays[name]) for name in found.jet_columns}, found)
+            columns = {name: arrays[name] if name in arrays else _field(ak, arrays, name) for name in wanted}
+            ragged = {name: _ragged(ak, columns[name], name) for name in found.constituent_columns}
+            return _jets(ragged, {name: ak.to_numpy(columns[name]) for name in found.jet_columns}, found)
 
         return guarded(work)
 
@@ -196,8 +199,17 @@ def open_parquet_jets(path: Path, layout: JaggedLayout | None, *, format: str = 
 
 def _require(path: Path, names: list[str], layout: JaggedLayout) -> None:
     for name in [*layout.constituent_columns, *layout.jet_columns]:
-        if name not in names:
+        if name not in names and ("." not in name or name.split(".")[0] not in names):
             raise UserError(f"{path}: no branch {name!r}{near_matches(name, names)}")
+
+
+def _field(ak: Any, arrays: Any, name: str) -> Any:
+    branch, _, inside = name.partition(".")
+    if inside not in ak.fields(arrays[branch]):
+        raise UserError(
+            f"the records of {branch!r} have no field {inside!r}{near_matches(inside, ak.fields(arrays[branch]))}"
+        )
+    return arrays[branch][inside]
 
 
 def _ragged(ak: Any, array: Any, name: str) -> Ragged:

@@ -47,18 +47,21 @@ def jetnet_split(
     *,
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     seed: int = 42,
+    legacy: bool = False,
 ) -> NDArray[np.int64]:
     """Rows of one part of the published 70/15/15 split, in its order.
 
-    As in the JetNet library (``JetNet.getData`` of jetnet 0.2): the chosen types are put together in the order g, q, t,
-    w, z; ``permutation(length)`` of NumPy's legacy generator seeded with 42 shuffles them; cuts are at
-    ``int(cumulative fraction * length)``.
+    As in the JetNet library (``JetNet.getData`` of jetnet 0.2.5): the chosen types are put together in the order g, q,
+    t, w, z; ``numpy.random.default_rng(42).permutation(length)`` shuffles them; cuts are at
+    ``int(cumulative fraction * length)``.  Earlier versions of the library, with which many published models were
+    trained, shuffled with NumPy's legacy generator of the same seed.
 
     Args:
         length: Number of jets, of all chosen types together.
         part: ``train``, ``valid`` or ``test``.
         fractions: Shares of the three parts.
         seed: Of the permutation.
+        legacy: The split of the earlier versions.
 
     Raises:
         UserError: No such part, or fractions that are negative or add up to more than one.
@@ -67,8 +70,9 @@ def jetnet_split(
         raise UserError(f"no part {part!r}: choose {', '.join(_PARTS)}")
     if len(fractions) != 3 or min(fractions) < 0 or sum(fractions) > 1 + 1e-9:
         raise UserError(f"fractions are {tuple(fractions)}: they must be three shares that add up to at most 1")
-    # The published split is defined by the legacy generator; an instance of its own leaves the global one alone.
-    order = np.random.RandomState(seed).permutation(length)
+    # An instance of the legacy generator leaves the global one alone.
+    generator = np.random.RandomState(seed) if legacy else np.random.default_rng(seed)
+    order = generator.permutation(length)
     cuts = (np.cumsum([0.0, *fractions]) * length).astype(np.int64)
     index = _PARTS.index(part)
     return order[cuts[index] : cuts[index + 1]]

@@ -67,7 +67,7 @@ class JaggedLayout:
     """Columns of variable length: ROOT branches, Parquet lists, fields of an awkward array.
 
     Args:
-        columns: Column of the file for each coordinate: ``pt, eta, phi``, or ``px, py, pz, energy``.  In Parquet,
+        columns: Column of the file for each coordinate: ``pt, eta, phi``, or ``px, py, pz, energy``.
             ``list.field`` is a field of a list of records.
         axis: Column for each of ``pt, eta, phi`` and ``mass`` or ``energy`` of the jets; the sum of the constituents if
             empty.
