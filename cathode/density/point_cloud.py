@@ -147,7 +147,9 @@ class PointCloud(ConditionalDensity):
         return PointClouds(points, mask, summary)
 
     def _decode_points(self, noise: Tensor, context: Tensor | None, summary: Tensor, mask: Tensor) -> Tensor:
-        points = self.points.decode(noise, self.given(context, summary), mask=mask)
+        # Attention without a mask is faster; sorted clouds often need none.
+        needed = None if bool(mask.all()) else mask
+        points = self.points.decode(noise, self.given(context, summary), mask=needed)
         return torch.where(mask.unsqueeze(-1), points, 0.0)
 
     @torch.no_grad()

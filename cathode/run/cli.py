@@ -1,4 +1,4 @@
-"""The command ``cathode``: resonance searches, background templates, and the data for them.
+"""The command ``cathode``: resonance searches, background templates, the data for them, and generators of jets.
 
 Exit codes: 0 done, 1 a bug, 2 unusable input (one line says what, where and what to do), 130 interrupted.
 """
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from cathode.jets.commands.generate import GenerateJets
+from cathode.jets.commands.train import TrainJets
 from cathode.jets.generate.settings import GenerateSettings
 from cathode.support.errors import UserError
 
@@ -212,6 +214,18 @@ def _generate(command: Generate) -> None:
     print(f"{made.events} events accepted of {made.collisions} collisions: {files}")
 
 
+def _train_jets(command: TrainJets) -> None:
+    from cathode.run.jets import run_train_jets
+
+    run_train_jets(command)
+
+
+def _generate_jets(command: GenerateJets) -> None:
+    from cathode.jets.commands.generate import run_generate
+
+    run_generate(command)
+
+
 _COMMANDS: dict[type[Any], Callable[[Any], None]] = {
     Search: _search,
     Template: _template,
@@ -219,7 +233,12 @@ _COMMANDS: dict[type[Any], Callable[[Any], None]] = {
     Convert: _convert,
     Download: _download,
     Generate: _generate,
+    TrainJets: _train_jets,
+    GenerateJets: _generate_jets,
 }
+
+
+_JETS: dict[str, type[Any]] = {"train": TrainJets, "generate": GenerateJets}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -233,10 +252,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data = tyro.extras.SubcommandApp()
     for name, kind in (("info", Info), ("convert", Convert), ("download", Download), ("generate", Generate)):
         data.command(name=name)(kind)
+    jets = tyro.extras.SubcommandApp()
+    for name, kind in _JETS.items():
+        jets.command(name=name)(kind)
     app = tyro.extras.SubcommandApp()
     app.command(name="search")(Search)
     app.command(name="template")(Template)
     app.command(data, name="data")
+    app.command(jets, name="jets")
     try:
         command = app.cli(prog="cathode", description=__doc__, args=words)
     except SystemExit as stop:

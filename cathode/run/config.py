@@ -138,8 +138,8 @@ def _explain(kind: type[Any], content: dict[str, Any], error: ValidationError) -
 # Names that pydantic puts into the path of an error for the member of a union it tried.
 _TAGS = {
     "autoregressive", "maf", "nflows-maf", "rqs-autoregressive", "rqs-coupling", "nflows-rqs-autoregressive",
-    "nflows-rqs-coupling", "flow-matching", "edm", "trees", "mlp", "framed", "u-variables",
-    "function-after",
+    "nflows-rqs-coupling", "flow-matching", "edm", "trees", "mlp", "transformer", "framed", "u-variables",
+    "function-after", "epic", "set-transformer", "point-sequence", "epic-gan",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from cathode.density.bijections.domain import Bounded
 from cathode.density.registry import buildable
 from cathode.support.errors import UserError
 
-__all__ = ["Affine", "Identity", "Log", "Logit", "MinMax", "Power", "Standardize"]
+__all__ = ["Affine", "Arcsinh", "Identity", "Log", "Logit", "MinMax", "Power", "Standardize"]
 
 
 @buildable("identity")
@@ -164,6 +164,32 @@ class Log(Bounded):
 
     def _inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return y.exp() - self.offset, y
+
+
+@buildable("arcsinh")
+class Arcsinh(Elementwise):
+    """``y = s arcsinh(x / s)``: linear well below ``s``, logarithmic above, smooth everywhere.
+
+    Args:
+        features: F.
+        scale: s, in the unit of ``x``.
+    """
+
+    def __init__(self, features: int, scale: float = 1.0) -> None:
+        super().__init__(features)
+        if not (math.isfinite(scale) and scale > 0):
+            raise UserError(f"scale of the arcsinh is {scale}: give a positive number in the unit of the data")
+        self.scale = scale
+
+    def _value(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        u = x / self.scale
+        return self.scale * torch.asinh(u), -0.5 * torch.log1p(u.square())
+
+    def _inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        u = y / self.scale
+        # ln cosh u without overflow.
+        size = u.abs()
+        return self.scale * torch.sinh(u), size + torch.log1p(torch.exp(-2 * size)) - math.log(2)
 
 
 @buildable("power")

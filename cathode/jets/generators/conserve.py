@@ -1,0 +1,129 @@
+r"""Momentum conservation that leaves constituents where they are.
+
+A generated jet was asked for with a momentum and has nearly, not exactly, that one.  Its constituents (massless, with
+directions :math:`n_i` and transverse momenta :math:`w_i`) keep their directions, so those on the lattice of a
+calorimeter stay there, and are reweighted as little as possible:
+
+.. math:: w_i' = w_i\, e^{\lambda \cdot n_i}, \qquad \sum_i w_i' n_i = P
+
+Among all non-negative weights with the right sum these have the smallest Kullback-Leibler divergence from the old ones
+(exponential tilting; Csiszar, Ann. Probab. 3 (1975) 146, Theorem 3.1), and :math:`\lambda` minimises the convex dual
+:math:`\sum_i w_i e^{\lambda \cdot n_i} - \lambda \cdot P`, which Newton's method does in a few steps.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Conserved", "conserve"]
+
+_STEPS = 40
+_TOLERANCE = 1e-10
+# A constituent is changed by no more than this factor: a jet that needs more is another jet.
+_LARGEST_FACTOR = 4.0
+# Changes of the dual that one step may not exceed, in nats of a constituent.
+_LONGEST_STEP = 1.0
+
+
+class Conserved(NamedTuple):
+    """Reweighted constituents.
+
+    Attributes:
+        fraction: ``(N, P)`` transverse momenta over that of the jet.
+        exact: ``(N,)``, whether the jet has what was asked of it; the pT alone where not.
+    """
+
+    fraction: NDArray[np.float64]
+    exact: NDArray[np.bool_]
+
+
+def conserve(
+    relative: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    axis: NDArray[np.float64],
+    *,
+    mass: bool = True,
+) -> Conserved:
+    """Transverse momenta with which the constituents add up to the jet.
+
+    Args:
+        relative: ``(N, P, 3)``: pT over that of the jet, and distances to its axis in eta and phi.
+        mask: ``(N, P)``.
+        axis: ``(N, 4)``: pT, eta, phi and mass [GeV] of the jets.
+        mass: Whether the mass is to be right too, or pT and direction alone.
+    """
+    weight = np.where(mask, relative[..., 0], 0.0)
+    eta, phi = relative[..., 1], relative[..., 2]
+    # A boost along the beam shifts the pseudorapidity of massless particles: in this frame the jet would be central if
+    # it were massless.
+    pt, jet_eta, jet_mass = axis[:, 0], axis[:, 1], axis[:, 3]
+    safe = np.where(pt > 0, pt, 1.0)
+    energy = np.sqrt(np.cosh(jet_eta) ** 2 + (jet_mass / safe) ** 2)
+    along = np.sinh(jet_eta) * np.cosh(jet_eta) - energy * np.sinh(jet_eta)
+    boosted = energy * np.cosh(jet_eta) - np.sinh(jet_eta) ** 2
+    if mass:
+        direction = np.stack([np.cos(phi), np.sin(phi), np.sinh(eta), np.cosh(eta) - np.cos(phi)], -1)
+        target = np.stack([np.ones_like(pt), np.zeros_like(pt), along, boosted - 1.0], -1)
+    else:
+        # pT and direction: p_x, p_y and p_z in this frame.  The direction of a massive jet has p_z = 0 in the frame
+        # shifted by its pseudorapidity only if its own mass enters; the constituents' mass is what it is.
+        direction = np.stack([np.cos(phi), np.sin(phi)], -1)
+        target = np.stack([np.ones_like(pt), np.zeros_like(pt)], -1)
+        lab_eta = eta + jet_eta[:, None]
+        direction = np.concatenate([direction, (np.sinh(lab_eta) / np.cosh(jet_eta)[:, None])[..., None]], -1)
+        target = np.concatenate([target, np.tanh(jet_eta)[:, None]], -1)
+    fraction, exact = _tilted(weight, np.where(mask[..., None], direction, 0.0), target)
+    total = np.hypot((weight * np.cos(phi)).sum(1), (weight * np.sin(phi)).sum(1))
+    scaled = weight / np.where(total > 0, total, 1.0)[:, None]
+    return Conserved(np.where(exact[:, None], fraction, scaled), exact)
+
+
+def _tilted(
+    weight: NDArray[np.float64], direction: NDArray[np.float64], target: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    size = len(weight)
+    constraints = target.shape[1]
+    # Columns of one size, so that the matrix of second derivatives is well conditioned.
+    scale = np.sqrt((weight[..., None] * direction**2).sum(1))
+    scale = np.where(scale > 1e-12, scale, 1.0)
+    f, t = direction / scale[:, None], target / scale
+    tilt = np.zeros((size, constraints))
+    active = np.ones(size, dtype=bool)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(_STEPS):
+            rows = np.flatnonzero(active)
+            if not len(rows):
+                break
+            now = weight[rows] * np.exp(np.einsum("npk,nk->np", f[rows], tilt[rows]))
+            gradient = np.einsum("np,npk->nk", now, f[rows]) - t[rows]
+            done = np.abs(gradient).max(1) < _TOLERANCE
+            active[rows[done]] = False
+            rows, now, gradient = rows[~done], now[~done], gradient[~done]
+            if not len(rows):
+                break
+            second = np.einsum("np,npk,npl->nkl", now, f[rows], f[rows])
+            second += 1e-13 * np.trace(second, axis1=1, axis2=2)[:, None, None] * np.eye(constraints)
+            finite = np.isfinite(second).all((1, 2)) & np.isfinite(gradient).all(1)
+            active[rows[~finite]] = False
+            rows, second, gradient = rows[finite], second[finite], gradient[finite]
+            if not len(rows):
+                break
+            step = -np.linalg.solve(second + _singular(second), gradient[..., None])[..., 0]
+            longest = np.abs(np.einsum("npk,nk->np", f[rows], step)).max(1)
+            tilt[rows] += step * np.minimum(1.0, _LONGEST_STEP / np.maximum(longest, 1e-300))[:, None]
+        factor = np.einsum("npk,nk->np", f, tilt)
+        made = weight * np.exp(factor)
+        residual = np.abs(np.einsum("np,npk->nk", made, f) - t).max(1)
+        there = weight > 0
+        largest = np.where(there, np.abs(factor), 0.0).max(1, initial=0.0)
+    exact = (residual < 1e3 * _TOLERANCE) & (largest < np.log(_LARGEST_FACTOR)) & there.any(1)
+    return np.where(exact[:, None], made, weight), exact
+
+
+def _singular(second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Something to add where all derivatives are 0 (an empty jet), so that it can be solved."""
+    nothing = np.abs(second).max((1, 2)) == 0
+    return nothing[:, None, None] * np.eye(second.shape[-1])

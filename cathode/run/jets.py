@@ -1,0 +1,45 @@
+"""Runs of ``cathode jets``: configuration in, run folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cathode.jets.commands.train import MODEL, TrainJets
+from cathode.run.config import load_settings, settings_yaml
+from cathode.run.folder import RunFolder
+from cathode.support.files import write_json
+
+__all__ = ["run_train_jets"]
+
+
+def run_train_jets(command: TrainJets) -> None:
+    """Train a jet generator and write it to ``output/model``.
+
+    Raises:
+        UserError: Unusable configuration, data or output folder; nothing is written then.
+    """
+    from cathode.jets.generators import JetGeneratorSettings, fit_generator, learn_from, save_generator
+
+    settings = load_settings(JetGeneratorSettings, command.config, command.set)
+    if command.print_config:
+        print(settings_yaml(settings), end="")
+        return
+    folder = RunFolder(command.output or Path("runs") / command.config.stem)
+    folder.check(settings, resume=command.resume)
+    if command.resume and folder.finished:
+        folder.finish()
+        print(f"this run is finished: {folder / MODEL}")
+        return
+    data = learn_from(settings)
+    with folder.open(settings):
+        made = fit_generator(settings, data, checkpoint_dir=folder.tasks)
+        save_generator(
+            made.generator,
+            folder / MODEL,
+            history=made.history,
+            provenance={"seed": settings.seed, **made.summary},
+            config=settings,
+        )
+        write_json(folder / "results.json", made.summary)
+        folder.finish()
+    print(f"model: {folder / MODEL}")
