@@ -100,8 +100,10 @@ def open_root_jets(path: Path, layout: JaggedLayout | None, *, format: str = "ro
             kinds = file.classnames(recursive=True, cycle=False)
             trees = [name for name, kind in kinds.items() if kind in ("TTree", "ROOT::RNTuple")]
             wanted = None if layout is None else layout.tree
+            if not trees:
+                raise UserError(f"{path}: has no trees: it may be truncated, copy it again")
             if wanted is None and len(trees) != 1:
-                raise UserError(f"{path}: has the trees {', '.join(trees) or '(none)'}: say which one in the layout")
+                raise UserError(f"{path}: has the trees {', '.join(trees)}: say which one in the layout")
             name = trees[0] if wanted is None else wanted
             if name not in trees:
                 raise UserError(f"{path}: no tree {name!r}{near_matches(name, trees)}")
