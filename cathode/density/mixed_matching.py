@@ -305,8 +305,8 @@ class MixedMatching(ConditionalDensity):
         if self.bijection is not None:
             if there is not None:
                 # Any value inside the domain of the bijection.
-                inside = self.bijection.inverse_and_log_det(data.new_zeros(1, self.continuous))[0]
-                data = torch.where(there, data, inside.to(data.dtype).expand_as(data))
+                inside = self.bijection.inverse_and_log_det(torch.zeros_like(data), mask=mask)[0]
+                data = torch.where(there, data, inside)
             data = self.bijection.forward_and_log_det(data, mask=mask)[0]
         return data if there is None else torch.where(there, data, filling)
 
