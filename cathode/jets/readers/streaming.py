@@ -16,21 +16,25 @@ from cathode.training.streaming import shuffled_batches
 
 __all__ = ["JetBatches", "relative_sets"]
 
+_LEAST_RATIO = 1e-4
+
 
 def relative_sets(jets: Jets) -> TrainingData:
     """Jets as sets: ``x (N, P, 3)`` pT / pT of the jet and eta, phi from the axis, float32; with mask and context.
 
-    The context is ``(N, 4)``: log of pT [GeV], eta and log of mass / pT of the axis, and the number of constituents.
+    The context is ``(N, 4)``: log of pT [GeV], eta and log of mass / pT of the axis (at least 1e-4: a jet of one
+    constituent has no mass), and the number of constituents.
 
     Raises:
-        UserError: Jets without constituents or without mass, whose logarithms do not exist.
+        UserError: Jets without constituents, whose logarithms do not exist.
     """
     pt, eta, _, mass = jets.axis.T
     count = jets.multiplicity()
-    bad = (count == 0) | ~(mass > 0)
-    if bad.any():
-        raise UserError(f"{int(bad.sum())} of {len(bad)} jets have no constituents or no mass: leave them out")
-    context = np.stack([np.log(pt), eta, np.log(mass / pt), count], axis=1).astype(np.float32)
+    empty = count == 0
+    if empty.any():
+        raise UserError(f"{int(empty.sum())} of {len(empty)} jets have no constituents: leave them out")
+    ratio = np.maximum(mass / pt, _LEAST_RATIO)
+    context = np.stack([np.log(pt), eta, np.log(ratio), count], axis=1).astype(np.float32)
     return TrainingData(
         torch.from_numpy(jets.relative(np.float32)), torch.from_numpy(context), torch.from_numpy(jets.mask.copy())
     )

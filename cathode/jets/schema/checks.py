@@ -65,15 +65,14 @@ def canonical_points(points: NDArray[Any], mask: Mask) -> tuple[NDArray[np.float
         values = points.astype(np.float32)
     values[~mask] = 0.0
     _check_constituents(values, mask)
-    key = np.where(mask, -values[..., 0], np.float32(np.inf))
-    order = np.argsort(key, axis=1, kind="stable")
-    values = np.take_along_axis(values, order[..., None], axis=1)
     if points.dtype == np.float64:
-        phi = np.take_along_axis(np.where(mask, points[..., 2], 0.0), order, axis=1)
-        values[..., 2] = wrap_phi(phi)
+        values[..., 2] = wrap_phi(np.where(mask, points[..., 2], 0.0))
     # Once more after rounding to float32: the nearest float32 to pi lies outside.
     values[..., 2] = wrap_phi(values[..., 2])
-    return values, np.take_along_axis(mask, order, axis=1), order
+    if _ordered(values[..., 0]):
+        return values, mask, np.broadcast_to(np.arange(mask.shape[1]), mask.shape)
+    order = np.argsort(np.where(mask, -values[..., 0], np.float32(np.inf)), axis=1, kind="stable")
+    return np.take_along_axis(values, order[..., None], axis=1), np.take_along_axis(mask, order, axis=1), order
 
 
 def check_canonical(points: NDArray[np.float32], mask: Mask) -> None:
@@ -86,8 +85,8 @@ def check_canonical(points: NDArray[np.float32], mask: Mask) -> None:
             " (Jets.from_points ignores what is masked)"
         )
     _check_constituents(points, mask)
-    ordered = (points[:, 1:, 0] <= points[:, :-1, 0]).all(axis=1)
-    if not ordered.all():
+    if not _ordered(points[..., 0]):
+        ordered = (points[:, 1:, 0] <= points[:, :-1, 0]).all(axis=1)
         raise UserError(
             f"{int((~ordered).sum())} of {len(points)} jets are not ordered by falling pT with padding last:"
             " use Jets.from_points"
@@ -163,6 +162,11 @@ def check_rows(rows: ArrayLike | slice, length: int, what: str) -> NDArray[Any] 
     if chosen.size and (chosen.max() >= length or chosen.min() < -length):
         raise UserError(f"row {int(chosen[np.abs(chosen).argmax()])} is out of range: there are {length} {what}")
     return chosen
+
+
+def _ordered(pt: NDArray[np.float32]) -> bool:
+    """Whether all jets are by falling pT; padding, whose pT is 0, then comes last."""
+    return bool((pt[:, 1:] <= pt[:, :-1]).all())
 
 
 def _check_constituents(points: NDArray[np.float32], mask: Mask) -> None:

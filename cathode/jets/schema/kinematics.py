@@ -14,8 +14,10 @@ Floats = NDArray[np.float64]
 
 def wrap_phi(phi: ArrayLike) -> Floats:
     """Angles in [-pi, pi); values that are there already keep every bit."""
-    phi = np.asarray(phi, dtype=np.float64)
+    phi = np.array(phi, dtype=np.float64)
     inside = (phi >= -np.pi) & (phi < np.pi)
+    if inside.all():
+        return phi
     # Rounding can bring the remainder of a tiny negative number to 2 pi itself.
     wrapped = np.minimum(np.mod(phi + np.pi, 2 * np.pi) - np.pi, np.nextafter(np.pi, 0))
     return np.where(inside, phi, wrapped)

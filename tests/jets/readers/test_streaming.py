@@ -10,6 +10,7 @@ import torch
 from cathode.density.matching import FlowMatching
 from cathode.density.networks import EPiC
 from cathode.jets.readers import JetBatches, JetFile, read_jets, relative_sets
+from cathode.jets.schema import Jets
 from cathode.support.errors import UserError
 from cathode.training import BatchSource, FitConfig, TrainingData, fit
 
@@ -138,5 +139,7 @@ def test_unusable_streams(files, tmp_path, write, jets):
         stream["points"][3, 0] = np.nan
     with pytest.raises(UserError, match=r"1\.h5, rows 0 to 19: 1 of 20 jets .first: row 3. have .* NaN"):
         list(JetBatches(file, block_rows=20).batches(0, batch_size=8, seed=0))
-    with pytest.raises(UserError, match="no constituents or no mass"):
-        relative_sets(jets.leading(1).with_own_axis())
+    single = relative_sets(jets.leading(1).with_own_axis())
+    assert torch.allclose(single.context[:, 2], torch.full((12,), np.log(1e-4)).float())
+    with pytest.raises(UserError, match="1 of 2 jets have no constituents"):
+        relative_sets(Jets.from_points([[[9.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]]]))
