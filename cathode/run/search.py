@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -27,9 +28,14 @@ from cathode.search.results import SearchResult
 from cathode.search.settings import SearchSettings
 from cathode.search.tasks import Runner
 from cathode.search.template_files import TemplateSummary, summarise_template, template_events
+from cathode.support.errors import UserError
 from cathode.support.files import atomic_write, write_json
 from cathode.support.provenance import environment, git_revision, versions
 from cathode.support.threads import limit_threads
+
+if TYPE_CHECKING:
+    from cathode.jets.schema import ConstituentEvents
+    from cathode.search.constituents.composition import ConstituentInputs
 
 __all__ = ["run_search", "run_template"]
 
@@ -38,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 def run_search(
     settings: SearchSettings,
-    events: Events | None = None,
+    events: Events | ConstituentEvents | None = None,
     truth: Truth | None = None,
     *,
     output: str | Path | None = None,
@@ -48,7 +54,7 @@ def run_search(
 
     Args:
         settings: What to do; see :class:`~cathode.search.settings.SearchSettings`.
-        events: Search these instead of ``settings.data.events``.
+        events: Search these instead of ``settings.data.events``; of the kind that ``settings.inputs`` says.
         truth: Truth of ``events``; used for evaluation after all scores are final.
         output: Folder for results, report, template and scores; nothing is written without it.
         resume: Continue a run that was killed in ``output``, to the same result.
@@ -57,15 +63,27 @@ def run_search(
         UserError: Unusable configuration or data, or an output folder that belongs to another run.
     """
     with _session(settings, events, truth, output=output, resume=resume) as (inputs, runner, folder):
-        products = run_pipeline(inputs, settings, runner)
-        if folder is not None:
-            _write_search(folder, inputs, products)
+        if isinstance(inputs, SearchInputs):
+            products = run_pipeline(inputs, settings, runner)
+            if folder is not None:
+                write_template = partial(_write_template, folder / "template.h5", products.template)
+                _write_search(folder, products, write_template)
+        else:
+            from cathode.search.constituents.pipeline import run_constituents
+
+            found = run_constituents(inputs, settings, runner)
+            products = found.search
+            if folder is not None:
+                from cathode.run.constituents import write_constituents
+
+                write_template = partial(write_constituents, folder, found.constituents)
+                _write_search(folder, products, write_template)
     return products.result
 
 
 def run_template(
     settings: SearchSettings,
-    events: Events | None = None,
+    events: Events | ConstituentEvents | None = None,
     *,
     output: str | Path | None = None,
     resume: bool = False,
@@ -78,16 +96,32 @@ def run_template(
         events: Use these instead of ``settings.data.events``.
         output: Folder for ``template.<file_format>``, ``histograms.h5`` and ``results.json``.
         resume: Continue a run that was killed in ``output``.
-        file_format: ``h5``, ``parquet`` or ``root``.
+        file_format: ``h5``, ``parquet`` or ``root``; constituents are written as ``h5``.
 
     Raises:
         UserError: As for :func:`run_search`.
     """
+    if settings.inputs == "constituents" and file_format != "h5":
+        raise UserError(f"--format {file_format}: events of constituents are written as h5")
     with _session(settings, events, None, output=output, resume=resume) as (inputs, runner, folder):
-        products = make_template(inputs, settings, runner)
-        summary = summarise_template(inputs.data, products, settings)
+        made = None
+        if isinstance(inputs, SearchInputs):
+            products = make_template(inputs, settings, runner)
+            summary = summarise_template(inputs.data, products, settings)
+        else:
+            from cathode.search.constituents.pipeline import make_constituent_template
+            from cathode.search.constituents.tables import without_features
+
+            made = make_constituent_template(inputs, settings, runner)
+            products = made.tables
+            summary = summarise_template(without_features(inputs.data), products, settings)
         if folder is not None:
-            write_events(template_events(products, summary), folder / f"template.{file_format}")
+            if made is None:
+                write_events(template_events(products, summary), folder / f"template.{file_format}")
+            else:
+                from cathode.run.constituents import write_constituents
+
+                write_constituents(folder, made, expected=summary.expected)
             _write_histograms(folder / "histograms.h5", summary)
             _write_models(folder, products)
             write_json(folder / "results.json", summary.to_json() | {"versions": versions()})
@@ -98,18 +132,18 @@ def run_template(
 @contextmanager
 def _session(
     settings: SearchSettings,
-    events: Events | None,
+    events: Events | ConstituentEvents | None,
     truth: Truth | None,
     *,
     output: str | Path | None,
     resume: bool,
-) -> Iterator[tuple[SearchInputs, Runner, RunFolder | None]]:
+) -> Iterator[tuple[SearchInputs | ConstituentInputs, Runner, RunFolder | None]]:
     limit_threads()
     folder = None if output is None else RunFolder(output)
     if folder is not None:
         folder.check(settings, resume=resume)
     # All input is read and checked before the output folder exists.
-    inputs = compose(settings, events, truth)
+    inputs = _composed(settings, events, truth)
     with open_executor(settings.executor, workers=settings.workers) as executor:
         if folder is None:
             with TemporaryDirectory(prefix="cathode-") as scratch:
@@ -120,9 +154,22 @@ def _session(
                 yield inputs, TaskStore(folder.tasks, executor), folder
 
 
-def _write_search(folder: RunFolder, inputs: SearchInputs, products: SearchProducts) -> None:
-    result = products.result
-    template = products.template
+def _composed(
+    settings: SearchSettings, events: Events | ConstituentEvents | None, truth: Truth | None
+) -> SearchInputs | ConstituentInputs:
+    if settings.inputs == "features":
+        if events is not None and not isinstance(events, Events):
+            raise UserError("inputs: features needs a table of events; for constituents set inputs: constituents")
+        return compose(settings, events, truth)
+    # Only these need the jets.
+    from cathode.search.constituents.composition import compose_constituents
+
+    if isinstance(events, Events):
+        raise UserError("inputs: constituents needs events of constituents, not a table of features")
+    return compose_constituents(settings, events, truth)
+
+
+def _write_template(path: Path, template: TemplateProducts) -> None:
     write_events(
         Events(
             features=template.template.features,
@@ -131,10 +178,15 @@ def _write_search(folder: RunFolder, inputs: SearchInputs, products: SearchProdu
             event_id=np.arange(len(template.template)),
             weight=np.full(len(template.template), len(template.signal_region) / len(template.template)),
         ),
-        folder / "template.h5",
+        path,
     )
+
+
+def _write_search(folder: RunFolder, products: SearchProducts, write_template: Callable[[], None]) -> None:
+    result = products.result
+    write_template()
     _write_scores(folder / "scores.h5", products)
-    _write_models(folder, template)
+    _write_models(folder, products.template)
     drawn = all_figures(result)
     save_figures(result, folder / "figures", figures=drawn)
     write_report(result, folder / "report.html", figures=drawn)

@@ -6,6 +6,7 @@ one fold's classifier, like the data.  Thresholds taken per fold then apply to a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cathode.classifiers.base import Inputs
 from cathode.classifiers.crossfit import CrossFit, FoldTask, PartScores, run_fold
 from cathode.classifiers.registry import build_classifier
 from cathode.search.settings import ClassifierSettings
@@ -28,6 +30,8 @@ Folds = NDArray[np.int64]
 
 # Enough tasks to keep a few workers busy to the end, few enough that starting them costs nothing.
 _MEMBERS_PER_TASK = 10
+# A transformer trains for minutes: each member is a task, and a killed one goes on from its checkpoint.
+_SLOW = "transformer"
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,12 @@ class Scores:
 
 def cross_fit(
     settings: ClassifierSettings,
-    data: Array,
-    template: Array,
+    data: Inputs,
+    template: Inputs,
     *,
     data_id: NDArray[np.int64],
     data_weight: Array | None = None,
-    evaluation: dict[str, Array],
+    evaluation: Mapping[str, Inputs],
     runner: Runner,
     seed: int,
     name: str = "classifier",
@@ -80,7 +84,7 @@ def cross_fit(
 
     Args:
         settings: Classifier and number of folds.
-        data, template: ``(N, D)``, ``(M, D)``.
+        data, template: ``(N, D)``, ``(M, D)``, or sets of points.
         data_id: Ids of the data events; copies of one event share a fold.
         data_weight: Event weights of the data ``(N,)``.
         evaluation: Further samples, each event scored by one fold's classifier.
@@ -91,7 +95,10 @@ def cross_fit(
     """
     model = dict(vars(settings.model))
     fitting = CrossFit(
-        build_classifier(dict(model)), folds=settings.folds, seed=seed, members_per_task=_MEMBERS_PER_TASK
+        build_classifier(dict(model)),
+        folds=settings.folds,
+        seed=seed,
+        members_per_task=1 if settings.model.kind == _SLOW else _MEMBERS_PER_TASK,
     )
     parts = fitting.tasks(data, template, data_id=data_id, data_weight=data_weight)
     dealt = {
@@ -118,7 +125,7 @@ def cross_fit(
 
 
 def _task(
-    name: str, model: dict[str, Any], part: FoldTask, evaluation: dict[str, Array], dealt: dict[str, Folds]
+    name: str, model: dict[str, Any], part: FoldTask, evaluation: Mapping[str, Inputs], dealt: dict[str, Folds]
 ) -> Task:
     parameters = part.classifier.get_params()
     return Task(
@@ -141,6 +148,8 @@ def _task(
 
 def run_part(folder: Path, *, classifier: dict[str, Any], **arguments: Any) -> None:
     """Train one part of one fold's ensemble and store its scores in ``folder / "scores.npz"``."""
+    if classifier["kind"] == _SLOW:
+        classifier = classifier | {"checkpoint_dir": str(folder / "checkpoint")}
     result = run_fold(FoldTask(classifier=build_classifier(classifier), **arguments))
     arrays = {f"evaluation/{k}": v for k, v in result.evaluation.items()}
     arrays |= {f"history/{k}": v for k, v in result.history.items()}

@@ -6,6 +6,8 @@ All limits are on effects beyond two standard errors, so a small sample does not
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from cathode.search.settings import GateSettings
 from cathode.search.tasks import Task
 from cathode.search.template import Template
 
-__all__ = ["gate_result", "two_sample_task", "two_sample_test"]
+__all__ = ["gate_result", "two_sample_task", "two_sample_test", "with_checks"]
 
 Array = NDArray[np.float64]
 _RANK = {"pass": 0, "info": 0, "warn": 1, "fail": 2}
@@ -144,13 +146,23 @@ def gate_result(
         )
     )
     return GateResult(
-        status=max((c.status for c in checks if c.status != "info"), key=_RANK.__getitem__),
+        status=_worst(checks),
         checks=checks,
         c2st_auc_sideband=in_sideband["auc"],
         c2st_auc_sideband_error=in_sideband["error"],
         c2st_auc_template=in_signal["auc"],
         c2st_auc_template_error=in_signal["error"],
     )
+
+
+def with_checks(gate: GateResult, checks: Sequence[GateCheck]) -> GateResult:
+    """The gate with further checks, which count for its status."""
+    every = [*gate.checks, *checks]
+    return replace(gate, checks=every, status=_worst(every))
+
+
+def _worst(checks: Sequence[GateCheck]) -> str:
+    return max((c.status for c in checks if c.status != "info"), key=_RANK.__getitem__)
 
 
 def _auc(name: str, test: dict[str, float], limits: tuple[float, float], explanation: str) -> GateCheck:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,9 @@ from cathode.data.events import Events
 from cathode.search.background import Background, SidebandSplit, fit_background, held_out, split_sidebands
 from cathode.search.classify import Scores, cross_fit
 from cathode.search.composition import SearchInputs, regions_of
-from cathode.search.gate import gate_result, two_sample_task
+from cathode.search.gate import gate_result, two_sample_task, with_checks
 from cathode.search.histograms import feature_histograms, score_histogram
-from cathode.search.results import MassSpectrum, SearchResult, WorkingPoint
+from cathode.search.results import GateCheck, MassSpectrum, SearchResult, WorkingPoint
 from cathode.search.settings import SearchSettings
 from cathode.search.significance import mass_spectrum, working_point
 from cathode.search.tasks import Runner
@@ -27,7 +28,7 @@ from cathode.support.errors import UserError
 from cathode.support.provenance import versions
 from cathode.support.seeding import derive_seed
 
-__all__ = ["SearchProducts", "TemplateProducts", "make_template", "run_pipeline"]
+__all__ = ["SearchProducts", "TemplateProducts", "finish_search", "make_template", "run_pipeline"]
 
 logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
@@ -103,21 +104,51 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
         UserError: Input that cannot be searched.
     """
     begin = time.perf_counter()
-    regions, seed = regions_of(settings), settings.seed
     products = make_template(inputs, settings, runner)
+
+    def columns(sideband: Events) -> dict[str, Any]:
+        return _columns(settings, inputs, products, sideband)
+
+    return finish_search(inputs, settings, runner, products, columns=columns, begin=begin)
+
+
+def finish_search(
+    inputs: SearchInputs,
+    settings: SearchSettings,
+    runner: Runner,
+    products: TemplateProducts,
+    *,
+    columns: Callable[[Events], dict[str, Any]],
+    begin: float,
+    further_checks: Callable[[], list[GateCheck]] | None = None,
+) -> SearchProducts:
+    """Everything after the template: classifier, gate, significance, and truth last.
+
+    Args:
+        inputs: The events; of the data no more than masses, ids and weights are used here.
+        settings: The whole configuration.
+        runner: Runs the tasks.
+        products: The template.
+        columns: From all sideband events to what the classifier sees of each sample: ``data`` (the signal region),
+            ``template``, ``sideband``, ``closure_template`` and, where there are any, ``test_background`` and
+            ``test_signal``.
+        begin: When the search began, for its timing.
+        further_checks: Of the gate, made together with the others.
+    """
+    regions, seed = regions_of(settings), settings.seed
     seconds = dict(products.seconds)
     signal_region, tested, template = products.signal_region, products.held_out, products.template
 
     start = time.perf_counter()
     sideband = inputs.data.select(regions.in_sideband(inputs.data.mass))
-    columns = _columns(settings, inputs, products, sideband)
+    samples = columns(sideband)
     scores = cross_fit(
         settings.classifier,
-        columns["data"],
-        columns["template"],
+        samples["data"],
+        samples["template"],
         data_id=signal_region.event_id,
         data_weight=signal_region.weight,
-        evaluation={k: v for k, v in columns.items() if k not in ("data", "template")},
+        evaluation={k: v for k, v in samples.items() if k not in ("data", "template")},
         runner=runner,
         seed=derive_seed(seed, "classifier"),
     )
@@ -151,6 +182,8 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
         sideband_test=tests[0],
         template_test=tests[1],
     )
+    if further_checks is not None:
+        gate = with_checks(gate, further_checks())
     seconds["gate"] = time.perf_counter() - start
     if gate.status == "fail":
         logger.warning("the template fails its gate: nothing may be claimed from this search")
@@ -169,7 +202,7 @@ def run_pipeline(inputs: SearchInputs, settings: SearchSettings, runner: Runner)
             signal_region,
             scores,
             classifier=settings.classifier,
-            columns=columns,
+            columns=samples,
             references=settings.evaluation.references,
             runner=runner,
             seed=derive_seed(seed, "references"),
@@ -212,7 +245,7 @@ def _columns(
     inputs: SearchInputs,
     products: TemplateProducts,
     sideband: Events,
-) -> dict[str, Array]:
+) -> dict[str, Any]:
     samples: dict[str, Any] = {
         "data": products.signal_region,
         "template": products.template,

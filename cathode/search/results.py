@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "SCHEMA_VERSION",
+    "ConstituentSummary",
     "DensitySummary",
     "FeatureHistogram",
     "GateCheck",
@@ -238,8 +239,41 @@ class TruthResult:
 
 
 @dataclass(frozen=True)
+class ConstituentSummary:
+    """The background model of a search on constituents.
+
+    Attributes:
+        models: Folders of models that were given; empty if they were trained here.
+        members: Models of the constituents of a jet.
+        trained_jets: Jets that each was trained on, validation included.
+        training_seconds: Wall time of the trainings, summed.
+        dropped: Events of the files outside the acceptance.
+        threshold: Smallest pT of a constituent in the sidebands, GeV.
+        draws: Mean number of draws until a template event was in the acceptance.
+        lost, lost_sideband: Masses without such a draw, in the signal region and in the sidebands.
+        milliseconds_per_jet: Time to generate the constituents of a jet.
+        histories: One table per model: ``epoch``, ``train_loss``, ``validation_loss``, ``stage``.
+    """
+
+    models: list[str]
+    members: int
+    trained_jets: list[int]
+    training_seconds: float
+    dropped: int
+    threshold: float
+    draws: float
+    lost: int
+    lost_sideband: int
+    milliseconds_per_jet: float
+    histories: list[pd.DataFrame] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class SearchResult:
-    """The whole outcome of ``cathode search``; see the attributes' own classes."""
+    """The whole outcome of ``cathode search``; see the attributes' own classes.
+
+    ``constituents`` is None for a search on features.
+    """
 
     config: dict[str, Any]
     signal_region: tuple[float, float]
@@ -255,6 +289,7 @@ class SearchResult:
     timing: dict[str, float]
     versions: dict[str, str]
     notes: list[str] = field(default_factory=list)
+    constituents: ConstituentSummary | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``results.json``."""
@@ -294,6 +329,8 @@ class SearchResult:
         }
         if truth is not None:
             content["truth"] = truth
+        if self.constituents is not None:
+            content["constituents"] = {k: v for k, v in vars(self.constituents).items() if k != "histories"}
         result: dict[str, Any] = plain(content)
         return result
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from cathode.search.constituents.settings import ConstituentSettings
 from cathode.support.errors import UserError
 from cathode.training.config import FitConfig
 
@@ -31,6 +32,7 @@ __all__ = [
     "SignificanceSettings",
     "SplineFlow",
     "TemplateSettings",
+    "Transformer",
     "Trees",
 ]
 
@@ -247,16 +249,68 @@ class Mlp:
 
 
 @dataclass(frozen=True)
+class Transformer:
+    """Ensemble of transformers on constituents, for ``inputs: constituents``: ``cathode.classifiers.transformer``.
+
+    Args:
+        members: Networks; each is a task of its own.
+        width: Columns of a token, a multiple of ``heads``.
+        heads: Attention heads.
+        blocks: Blocks of the encoder.
+        expansion: Width of the feed-forward layers over ``width``.
+        dropout: Of the results of attention and feed-forward layers.
+        pair_bias: Bias attention by the interaction of each pair of constituents.
+        event: ``tokens``: all constituents of an event attend to each other; ``jets``: those of a jet, then the jets.
+        mixing: Blocks between jets, if ``event`` is ``jets``.
+        epochs: Largest number of epochs.
+        batch_size: Events of a step.
+        learning_rate: Peak rate.
+        weight_decay: Of matrices.
+        ema_halflife_events: Half-life of the moving average of the weights; null: none.
+        validation_fraction: Events of the training that choose its epochs.
+        best_epochs: Epochs whose weights are averaged.
+        patience: Epochs without a lower validation loss after which a member stops; null: never.
+        pretrained: Folder of a pre-trained encoder, which every member starts from and which decides its shape.
+        encoder_rate: With ``pretrained``, learning rate of the encoder's last block over that of the head.
+        layer_decay: With ``pretrained``, ratio of the learning rates of successive blocks.
+        device: Torch device, or ``auto``.
+    """
+
+    kind: Literal["transformer"] = "transformer"
+    members: int = 1
+    width: int = 64
+    heads: int = 4
+    blocks: int = 3
+    expansion: int = 2
+    dropout: float = 0.0
+    pair_bias: bool = False
+    event: Literal["tokens", "jets"] = "tokens"
+    mixing: int = 2
+    epochs: int = 15
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    ema_halflife_events: float | None = 10_000.0
+    validation_fraction: float = 0.2
+    best_epochs: int = 3
+    patience: int | None = None
+    pretrained: str | None = None
+    encoder_rate: float = 0.3
+    layer_decay: float = 0.8
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
 class ClassifierSettings:
     """Data against template, cross-fitted.
 
     Args:
-        model: Which classifier.
+        model: Which classifier; trees and small networks see features, also where the inputs are constituents.
         folds: k; every signal-region event is scored by models that saw the other k - 1 folds only.
         use_mass: Give the mass to the classifier as well.
     """
 
-    model: Annotated[Trees | Mlp, Field(discriminator="kind")] = field(default_factory=Trees)
+    model: Annotated[Trees | Mlp | Transformer, Field(discriminator="kind")] = field(default_factory=Trees)
     folds: int = 5
     use_mass: bool = False
 
@@ -350,11 +404,15 @@ class SearchSettings:
     """A whole search.
 
     Args:
+        inputs: ``features``: tables of numbers.  ``constituents``: events of two jets with all their constituents,
+            with ``data.features`` as the observables of the template's gate, recomputed from constituents.
+        constituents: Only for ``inputs: constituents``.
         seed: Seed of everything; the same configuration and seed give the same result.
         workers: Processes; null for one per core.
         executor: ``local`` (processes here), ``serial`` or ``dask`` (the address comes from DASK_SCHEDULER_ADDRESS).
     """
 
+    inputs: Literal["features", "constituents"] = "features"
     data: DataSettings = field(default_factory=DataSettings)
     injection: InjectionSettings = field(default_factory=InjectionSettings)
     regions: RegionSettings = field(default_factory=RegionSettings)
@@ -364,6 +422,13 @@ class SearchSettings:
     gate: GateSettings = field(default_factory=GateSettings)
     significance: SignificanceSettings = field(default_factory=SignificanceSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    constituents: ConstituentSettings = field(default_factory=ConstituentSettings)
     seed: int = 1
     workers: int | None = None
     executor: Literal["local", "serial", "dask"] = "local"
+
+    def __post_init__(self) -> None:
+        if self.inputs == "features" and isinstance(self.classifier.model, Transformer):
+            raise UserError(
+                "classifier.model: a transformer sees constituents; set inputs to constituents, or use trees"
+            )

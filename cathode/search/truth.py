@@ -11,9 +11,12 @@ own classifier and so its own threshold) and then joined.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
+from cathode.classifiers.base import Inputs
 from cathode.data.events import Events
 from cathode.search.classify import Scores, cross_fit
 from cathode.search.composition import SearchInputs
@@ -39,7 +42,7 @@ def evaluate_truth(
     scores: Scores,
     *,
     classifier: ClassifierSettings,
-    columns: dict[str, Array],
+    columns: Mapping[str, Inputs],
     references: bool,
     runner: Runner,
     seed: int,
@@ -104,8 +107,8 @@ def evaluate_truth(
 def _reference(
     name: str,
     classifier: ClassifierSettings,
-    positive: Array,
-    columns: dict[str, Array],
+    positive: Inputs,
+    columns: Mapping[str, Inputs],
     positive_id: NDArray[np.int64],
     weight: Array | None,
     runner: Runner,
