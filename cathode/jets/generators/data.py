@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cathode.jets.generators.context import summary_of
 from cathode.jets.generators.settings import JetDataSettings
-from cathode.jets.readers import JetFile
+from cathode.jets.readers import JetFile, read_constituent_events
 from cathode.jets.schema import Jets
 from cathode.support.errors import UserError
 from cathode.support.seeding import derive_seed, numpy_generator
@@ -28,7 +28,7 @@ class JetTensors:
 
     Attributes:
         points: ``(N, P, 3)``: pT over that of the jet, distances to its axis in eta and phi; with cells also the flag
-            of constituents on the lattice, ``(N, P, 4)``.  Padding is 0.
+            of constituents on the lattice, ``(N, P, 4)``; with extras also their columns.  Padding is 0.
         mask: ``(N, P)``.
         summary: ``(N, 5)``, see :data:`cathode.jets.generators.context.SUMMARY`.
         types: ``(N, K)``, one column for each type, or None.
@@ -68,7 +68,7 @@ def read_all(settings: JetDataSettings) -> Jets:
     """The jets of the configuration, complete or with the axis of their file; jets without constituents are left out.
 
     Raises:
-        UserError: Files that cannot be read, or rows that are not there.
+        UserError: Files that cannot be read, rows that are not there, or a mass window for files without events.
     """
     file = JetFile(
         settings.jets, format=settings.format, particles=settings.particles, own_axis=settings.axis == "constituents"
@@ -77,11 +77,24 @@ def read_all(settings: JetDataSettings) -> Jets:
     if stop > len(file):
         raise UserError(f"data.rows: {list(settings.rows or ())} of {len(file)} rows; lower the second number")
     jets = file.read(first, stop)
-    return jets.select(jets.multiplicity() > 0)
+    keep = jets.multiplicity() > 0
+    if settings.exclude_mass is not None:
+        # Of all that is stored: the mass by which a search decides on the signal region.
+        events = read_constituent_events(settings.jets, format=settings.format, start=first, stop=stop)
+        low, high = settings.exclude_mass
+        keep &= np.repeat(~((events.mass > low) & (events.mass < high)), events.points.shape[1])
+    return jets.select(keep)
 
 
-def learning_jets(settings: JetDataSettings, *, seed: int) -> LearningJets:
+def learning_jets(
+    settings: JetDataSettings, *, seed: int, type_names: tuple[int, ...] | None = None
+) -> LearningJets:
     """Read, split at random by ``seed``, and bring into the coordinates of the stages.
+
+    Args:
+        settings: What to read.
+        seed: Of the split.
+        type_names: The types that there are; without them, those of the files.
 
     Raises:
         UserError: Anything wrong with files, rows or types.
@@ -93,7 +106,7 @@ def learning_jets(settings: JetDataSettings, *, seed: int) -> LearningJets:
     if settings.types:
         if jets.type is None:
             raise UserError(f"data.types: {settings.jets[0]} has no types of jets; set data.types to false")
-        names = tuple(int(t) for t in np.unique(jets.type))
+        names = tuple(int(t) for t in np.unique(jets.type)) if type_names is None else type_names
     rows = numpy_generator(derive_seed(seed, "validation")).permutation(len(jets))
     held_out = max(1, round(settings.validation * len(jets)))
     train, validation = (jets.select(np.sort(part)) for part in (rows[held_out:], rows[:held_out]))
@@ -113,6 +126,8 @@ def tensors(jets: Jets, settings: JetDataSettings, type_names: tuple[int, ...]) 
         # In absolute coordinates, where the lattice is; those of the file, before they are rounded again.
         on = settings.cells.on_lattice(jets.points[..., 1].astype(float), jets.points[..., 2].astype(float))
         points = np.concatenate([points, (on & jets.mask)[..., None]], -1)
+    if settings.extras is not None:
+        points = np.concatenate([points, settings.extras.columns(jets)], -1)
     summary = summary_of(jets.axis, jets.multiplicity())
     types = None
     if type_names:

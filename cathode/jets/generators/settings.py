@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from cathode.jets.generators.cells import Cells
+from cathode.jets.generators.particle_features import ParticleFeatures
 from cathode.support.errors import UserError
 from cathode.training.config import FitConfig
 
@@ -22,6 +23,7 @@ __all__ = [
     "JetDataSettings",
     "JetGeneratorSettings",
     "KinematicsSettings",
+    "MixedPoints",
     "SequencePoints",
     "SetTransformerSettings",
 ]
@@ -49,28 +51,39 @@ class JetDataSettings:
         format: Of the files, one of :data:`cathode.jets.readers.FORMATS`; ``auto``: look inside.
         rows: First row and the one after the last, of all files together; rows are jets, or events in files of events;
             null: all.
+        exclude_mass: Leave out events of this dijet mass [TeV], that of all stored constituents: the signal region of a
+            search that the model will serve.  For files of events only; rows then count events before they are left out.
         particles: Leading constituents that are kept; null: all that are stored.
         axis: ``constituents``: a jet is the sum of the constituents that are kept, and complete; ``file``: the axis
             of the file, of which the constituents are a part.
         types: Whether the type of a jet is a condition.
         validation: Fraction of the jets that is held out for the validation loss.
         cells: Lattice on which some of the constituents sit; null: none.
+        extras: Particle types, charges and displacements of the constituents that are learned too, by the model
+            ``mixed-matching``; null: momenta alone.
     """
 
     jets: Files = ("sample:lhco_constituents",)
     format: str = "auto"
     rows: tuple[int, int] | None = None
+    exclude_mass: tuple[float, float] | None = None
     particles: int | None = 30
     axis: Literal["constituents", "file"] = "constituents"
     types: bool = False
     validation: float = 0.05
     cells: Cells | None = None
+    extras: ParticleFeatures | None = None
 
     def __post_init__(self) -> None:
         _require("data.jets", len(self.jets) > 0, "at least one file", list(self.jets))
         _require("data.validation", 0 < self.validation < 1, "between 0 and 1", self.validation)
         if self.particles is not None:
             _at_least("data", self, 1, "particles")
+        if self.extras is not None and self.cells is not None:
+            raise UserError("data.extras: is not learned together with data.cells: set one of them to null")
+        if self.exclude_mass is not None:
+            low, high = self.exclude_mass
+            _require("data.exclude_mass", 0 <= low < high, "two masses in TeV, low < high", [low, high])
         if self.rows is not None:
             _require("data.rows", 0 <= self.rows[0] < self.rows[1], "first < stop", list(self.rows))
 
@@ -189,6 +202,30 @@ class FlowMatchingPoints:
 
 
 @dataclass(frozen=True)
+class MixedPoints:
+    """Flow matching of momenta and displacements, on one time axis with jumps of the particle type (arXiv 2402.04997).
+
+    Args:
+        network: Of velocities and classes.
+        frame: Coordinates.
+        solver: ``euler``, or ``heun`` with two evaluations for each step.
+        steps: Its steps; types that change in the same step do so independently.
+        class_weight: Weight of the cross-entropy of the types.
+    """
+
+    kind: Literal["mixed-matching"] = "mixed-matching"
+    network: Network = field(default_factory=SetTransformerSettings)
+    frame: Frame = field(default_factory=Frame)
+    solver: Literal["euler", "heun"] = "heun"
+    steps: int = 15
+    class_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _at_least("constituents.model", self, 1, "steps")
+        _require("constituents.model.class_weight", self.class_weight > 0, "positive", self.class_weight)
+
+
+@dataclass(frozen=True)
 class EDMPoints:
     """EDM diffusion of the constituents (PC-Droid, arXiv 2307.06836, with the network ``set-transformer``).
 
@@ -222,6 +259,8 @@ class SequencePoints:
         amount_components: Of its pT.
         head_width: Hidden size between transformer and mixtures.
         scale: Distances to the axis well below it are seen linearly, above it logarithmically.
+        radius: Largest distance of a constituent from the axis, a little above the radius of the jets; the few beyond
+            it are taken as just inside.  null: no limit.
         floor: Smallest pT of a constituent [GeV].
         mirror: Whether jets are equally likely mirrored in eta and in phi.
         low_precision: Matrix products in bfloat16 while training.
@@ -236,6 +275,7 @@ class SequencePoints:
     amount_components: int = 8
     head_width: int = 128
     scale: float = 0.03
+    radius: float | None = None
     floor: float = 0.0
     mirror: bool = True
     low_precision: bool = False
@@ -246,6 +286,7 @@ class SequencePoints:
         if self.width % self.heads:
             raise UserError(f"constituents.model.width: {self.width} is no multiple of heads ({self.heads})")
         _require("constituents.model.scale", self.scale > 0, "positive", self.scale)
+        _require("constituents.model.radius", self.radius is None or self.radius > 0, "positive, or null", self.radius)
         _require("constituents.model.floor", self.floor >= 0, "0 or a pT in GeV", self.floor)
 
 
@@ -292,13 +333,13 @@ class ConstituentSettings:
     """The stage of the constituents.
 
     Args:
-        model: One of the four families.
+        model: One of the families; ``mixed-matching`` is for ``data.extras``.
         training: Of it.
     """
 
-    model: Annotated[FlowMatchingPoints | EDMPoints | SequencePoints | EPiCGANPoints, Field(discriminator="kind")] = (
-        field(default_factory=FlowMatchingPoints)
-    )
+    model: Annotated[
+        FlowMatchingPoints | EDMPoints | SequencePoints | EPiCGANPoints | MixedPoints, Field(discriminator="kind")
+    ] = field(default_factory=FlowMatchingPoints)
     training: FitConfig = field(
         default_factory=lambda: FitConfig(
             epochs=60,
@@ -332,6 +373,11 @@ class JetGeneratorSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        if (self.data.extras is not None) != isinstance(self.constituents.model, MixedPoints):
+            raise UserError(
+                f"constituents.model.kind: {self.constituents.model.kind!r} does not fit data.extras: 'mixed-matching'"
+                " learns particle types and displacements, and nothing else does"
+            )
         if self.conserve != "none" and self.data.axis != "constituents":
             raise UserError(
                 f"conserve: {self.conserve!r} needs complete jets: set data.axis to 'constituents', or conserve 'none'"

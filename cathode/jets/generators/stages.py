@@ -22,6 +22,7 @@ from cathode.density.point_sequence import PointSequence
 from cathode.density.preprocessed import Preprocessed
 from cathode.jets.generators.context import MULTIPLICITY, SUMMARY, JetPoints, jet_columns
 from cathode.jets.generators.data import JetTensors, LearningJets
+from cathode.jets.generators.particle_features import particle_density
 from cathode.jets.generators.preprocessing import context_bijection, point_bijection, summary_bijection
 from cathode.jets.generators.settings import (
     ConstituentSettings,
@@ -32,6 +33,7 @@ from cathode.jets.generators.settings import (
     Frame,
     JetDataSettings,
     KinematicsSettings,
+    MixedPoints,
     SequencePoints,
     SetTransformerSettings,
 )
@@ -117,6 +119,8 @@ def fit_constituents(
         torch.manual_seed(derive_seed(seed, "constituents", "weights"))
         if isinstance(model, SequencePoints):
             density: ConditionalDensity = _sequence(model, train, types, pitch)
+        elif isinstance(model, MixedPoints):
+            density = _mixed(model, train, types, description)
         else:
             filling = torch_generator(seed, "constituents", "fill")
             density = _unordered(model, train, types, pitch, generator=filling)
@@ -163,6 +167,7 @@ def _sequence(model: SequencePoints, train: TrainingData, types: int, pitch: flo
         amount_components=model.amount_components,
         head_width=model.head_width,
         position_scale=model.scale,
+        radius=model.radius,
         count_column=types + MULTIPLICITY,
         spread_column=types + SUMMARY.index("log_mass_ratio"),
         floor=model.floor,
@@ -171,6 +176,27 @@ def _sequence(model: SequencePoints, train: TrainingData, types: int, pitch: flo
         phase_columns=[types + column for column in _PHASES] if pitch > 0 else None,
         mirrors=[[*a, *b] for a, b in zip(events, contexts, strict=True)] if model.mirror else None,
         low_precision=model.low_precision,
+    )
+
+
+def _mixed(model: MixedPoints, train: TrainingData, types: int, description: JetDataSettings) -> ConditionalDensity:
+    assert train.context is not None
+    assert train.mask is not None
+    assert description.extras is not None
+    places, columns, features = train.x.shape[1], train.context.shape[1], description.extras
+    ordered = model.frame.ordered
+    return particle_density(
+        train.x,
+        train.mask,
+        train.context,
+        features=features,
+        frame=point_bijection(3, places, ordered=ordered, scale=model.frame.scale),
+        network=_network(model.network, features.network_features, columns, places if ordered else 0),
+        context_bijection=context_bijection(train.context),
+        mirrors=_mirrors(types, 0.0)[1] if model.frame.mirror else None,
+        steps=model.steps,
+        solver=model.solver,
+        class_weight=model.class_weight,
     )
 
 
