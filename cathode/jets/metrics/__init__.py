@@ -7,7 +7,7 @@ from cathode.jets.metrics.coverage import CoverageMMD, cov_mmd
 from cathode.jets.metrics.fpnd import fpnd
 from cathode.jets.metrics.physics import jet_fpd, jet_kpd, physics_features
 from cathode.jets.metrics.transport import emd
-from cathode.jets.metrics.wasserstein import relative_mass, w1efp, w1m, w1p
+from cathode.jets.metrics.wasserstein import relative_mass, w1_of_features, w1efp, w1m, w1p
 
 __all__ = [
     "Bootstrapped",
@@ -19,6 +19,7 @@ __all__ = [
     "jet_kpd",
     "physics_features",
     "relative_mass",
+    "w1_of_features",
     "w1efp",
     "w1m",
     "w1p",

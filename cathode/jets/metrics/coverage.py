@@ -66,7 +66,7 @@ def cov_mmd(
 
 
 def _matched(made: Floats, real: Floats) -> tuple[np.ndarray, Floats]:
-    """The real jet nearest to each made one ``(M,)``, and the distance of each real jet to the nearest made one ``(N,)``."""
+    """The real jet nearest to each made one ``(M,)``; distances of the real jets to the nearest made one ``(N,)``."""
     bounds = lower_bounds(made, real)
     known = np.full(bounds.shape, np.nan)
 

@@ -6,6 +6,8 @@ and https://arxiv.org/abs/2211.10295), on coordinates relative to the jet's axis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cathode.jets.clustering import four_momenta, invariant_mass
@@ -15,7 +17,10 @@ from cathode.jets.observables.padded import Floats, blocks
 from cathode.jets.schema import Jets
 from cathode.support.errors import UserError
 
-__all__ = ["relative_mass", "w1efp", "w1m", "w1p"]
+__all__ = ["W1EFP_NAMES", "relative_mass", "w1_of_features", "w1efp", "w1m", "w1p"]
+
+#: The graphs of W1EFP by their edges.
+W1EFP_NAMES = tuple(" ".join(f"{a}{b}" for a, b in graph) for graph in w1efp_graphs())
 
 
 def relative_mass(jets: Jets) -> Floats:
@@ -42,9 +47,9 @@ def w1m(
     Raises:
         UserError: No jets, or settings below 1.
     """
-    return _of_jets(
-        [relative_mass(j)[:, None] for j in (reference, generated)], ["mass"], num_eval_samples, num_batches, seed
-    )
+    masses = [relative_mass(jets)[:, None] for jets in (reference, generated)]
+    settings = {"num_eval_samples": num_eval_samples, "num_batches": num_batches, "seed": seed}
+    return w1_of_features(masses[0], masses[1], ["mass"], **settings)
 
 
 def w1p(
@@ -77,25 +82,43 @@ def w1efp(
 
     Arguments and errors as :func:`w1m`.  The library's order of the five is another one.
     """
-    of = w1efp_graphs()
-    names = ["".join(f"{a}{b} " for a, b in graph).strip() for graph in of]
-    return _of_jets(
-        [efps(j.relative(), of) for j in (reference, generated)], names, num_eval_samples, num_batches, seed
-    )
+    found = [efps(jets.relative(), w1efp_graphs()) for jets in (reference, generated)]
+    settings = {"num_eval_samples": num_eval_samples, "num_batches": num_batches, "seed": seed}
+    return w1_of_features(found[0], found[1], W1EFP_NAMES, **settings)
 
 
-def _of_jets(
-    features: list[Floats], names: list[str], num_eval_samples: int, num_batches: int, seed: int
+def w1_of_features(
+    reference: Floats,
+    generated: Floats,
+    names: Sequence[str],
+    *,
+    num_eval_samples: int = 50_000,
+    num_batches: int = 5,
+    seed: int = 0,
 ) -> Bootstrapped:
-    """One value per jet and feature."""
-    for values in features:
+    """The same distance for any features of jets, ``(N, F)`` and ``(M, F)``, one value per jet.
+
+    Args:
+        reference: Features of the truth.
+        generated: Features that are tested.
+        names: ``F`` names.
+        num_eval_samples: Jets drawn of each, with replacement.
+        num_batches: Repetitions.
+        seed: Of the draws.
+
+    Raises:
+        UserError: No jets, settings below 1, or features that are not finite.
+    """
+    for values in (reference, generated):
         if not np.isfinite(values).all():
             raise UserError("features of jets are not finite: are the axes of the jets right?")
-    columns = [[(f[:, k], np.arange(len(f))) for k in range(f.shape[1])] for f in features]
+    first, second = (
+        [(np.ascontiguousarray(f[:, k]), np.arange(len(f))) for k in range(f.shape[1])] for f in (reference, generated)
+    )
     return resampled_w1(
-        columns[0],
-        columns[1],
-        (len(features[0]), len(features[1])),
+        first,
+        second,
+        (len(reference), len(generated)),
         names,
         num_eval_samples=num_eval_samples,
         num_batches=num_batches,
