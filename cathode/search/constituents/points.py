@@ -222,4 +222,5 @@ def _data_of(folder: Path) -> JetDataSettings:
         rows=None if rows is None else (rows[0], rows[1]),
         exclude_mass=None if window is None else (window[0], window[1]),
         particles=data.get("particles"),
+        format=data.get("format", "auto"),
     )
