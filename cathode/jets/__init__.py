@@ -1,1 +1,1 @@
-"""Jets: clustering, substructure, features from raw particles, and a generator of LHC Olympics-like events."""
+"""Jets as masked sets of constituents: schema, readers, clustering, substructure, generators of jets and of events."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cathode.jets.readers.events import read_constituent_events, read_constituent_truth
+from cathode.jets.readers.events import iterate_constituent_events, read_constituent_events, read_constituent_truth
 from cathode.jets.readers.file import JetFile, read_jets
 from cathode.jets.readers.jagged import jets_from_awkward
 from cathode.jets.readers.jetclass import JETCLASS_TYPES, PIDS
@@ -22,6 +22,7 @@ __all__ = [
     "JetBatches",
     "JetFile",
     "PaddedLayout",
+    "iterate_constituent_events",
     "jets_from_awkward",
     "jetnet_split",
     "read_constituent_events",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from cathode.data.injection import Truth
@@ -11,7 +13,7 @@ from cathode.jets.readers.sniff import Layout
 from cathode.jets.schema import ConstituentEvents
 from cathode.support.errors import UserError
 
-__all__ = ["read_constituent_events", "read_constituent_truth"]
+__all__ = ["iterate_constituent_events", "read_constituent_events", "read_constituent_truth"]
 
 
 def read_constituent_events(
@@ -42,24 +44,51 @@ def read_constituent_events(
     Raises:
         UserError: A file of jets and not of events, or events that are not usable.
     """
+    pieces = iterate_constituent_events(
+        path, format=format, start=start, stop=stop, particles=particles, layout=layout, radius=radius
+    )
+    parts = list(pieces)
+    if not parts:
+        raise UserError(f"{path}: no events in rows {start} to {'the end' if stop is None else stop}")
+    return parts[0] if len(parts) == 1 else ConstituentEvents.concatenate(parts)
+
+
+def iterate_constituent_events(
+    path: Paths,
+    *,
+    rows: int = CHUNK_ROWS,
+    format: str = "auto",
+    start: int = 0,
+    stop: int | None = None,
+    particles: int | None = None,
+    layout: Layout | None = None,
+    radius: float = 1.0,
+) -> Iterator[ConstituentEvents]:
+    """The events of :func:`read_constituent_events` in pieces of at most ``rows``, one after the other in memory.
+
+    Raises:
+        UserError: See there; ids are compared within a piece alone.
+    """
+    if rows < 1:
+        raise UserError(f"a piece must have at least 1 event, got {rows}")
     file = _events_file(path, format, layout, radius, particles)
-    parts = []
+    return _pieces(file, rows, start, stop, particles)
+
+
+def _pieces(
+    file: JetFile, rows: int, start: int, stop: int | None, particles: int | None
+) -> Iterator[ConstituentEvents]:
     for source, first, last, before in file.pieces(start, stop):
-        for low in range(first, last, CHUNK_ROWS):
-            high = min(low + CHUNK_ROWS, last)
+        for low in range(first, last, rows):
+            high = min(low + rows, last)
             try:
-                part = source.events(low, high, particles)
+                part = source.events(low, high, particles, before)
                 check_unit(part.select(slice(0, 100)).flat())
             except UserError as error:
                 text = str(error)
                 where = "" if text.startswith(str(source.path)) else f"{source.path}, rows {low} to {high - 1}: "
                 raise UserError(where + text) from error
-            if source.event_numbers is None:
-                part = ConstituentEvents(part.points, part.mask, part.mass, part.event_id + before, part.weight)
-            parts.append(part)
-    if not parts:
-        raise UserError(f"{file.sources[0].path}: no events in rows {start} to {len(file) if stop is None else stop}")
-    return parts[0] if len(parts) == 1 else ConstituentEvents.concatenate(parts)
+            yield part if file.particles is None else part.padded(file.particles)
 
 
 def read_constituent_truth(

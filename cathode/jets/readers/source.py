@@ -41,11 +41,11 @@ class JetSource:
     event_numbers: Callable[[int, int], tuple[NDArray[np.int64] | None, NDArray[np.float64] | None]] | None = None
     labels: Callable[[int, int], NDArray[np.int64]] | None = None
 
-    def events(self, start: int, stop: int, particles: int | None) -> ConstituentEvents:
-        """Rows of a file of events as events; ids are those of the file or row numbers."""
+    def events(self, start: int, stop: int, particles: int | None, before: int = 0) -> ConstituentEvents:
+        """Rows of a file of events as events; ids are those of the file, or row numbers counted from ``before``."""
         jets = self.read(start, stop)
         if particles is not None:
             jets = jets.leading(particles)
         ids, weights = (None, None) if self.event_numbers is None else self.event_numbers(start, stop)
-        ids = np.arange(start, stop) if ids is None else ids
+        ids = np.arange(start, stop) + before if ids is None else ids
         return ConstituentEvents.from_jets(jets, self.jets_per_row, event_id=ids, weight=weights)

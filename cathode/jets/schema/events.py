@@ -173,6 +173,15 @@ class ConstituentEvents:
         points = self.points[:, :, :n]
         return ConstituentEvents._unchecked(points, self.mask[:, :, :n], event_mass(points), self.event_id, self.weight)
 
+    def padded(self, particles: int) -> ConstituentEvents:
+        """The same events with at least ``particles`` slots."""
+        more = particles - self.particles
+        if more <= 0:
+            return self
+        points = np.pad(self.points, ((0, 0), (0, 0), (0, more), (0, 0)))
+        mask = np.pad(self.mask, ((0, 0), (0, 0), (0, more)))
+        return ConstituentEvents._unchecked(points, mask, self.mass, self.event_id, self.weight)
+
     def select(self, rows: ArrayLike | slice) -> ConstituentEvents:
         """The events at these rows: an index array without repetition, a boolean mask ``(N,)`` or a slice.
 
@@ -205,13 +214,11 @@ class ConstituentEvents:
         if len({part.weight is None for part in parts}) > 1:
             raise UserError("cannot concatenate weighted with unweighted events: give every part weights or none")
         slots = max(part.particles for part in parts)
-        pad = [(0, slots - part.particles) for part in parts]
+        parts = [part.padded(slots) for part in parts]
         weights = [part.weight for part in parts if part.weight is not None]
         return ConstituentEvents(
-            np.concatenate(
-                [np.pad(part.points, ((0, 0), (0, 0), more, (0, 0))) for part, more in zip(parts, pad, strict=True)]
-            ),
-            np.concatenate([np.pad(part.mask, ((0, 0), (0, 0), more)) for part, more in zip(parts, pad, strict=True)]),
+            np.concatenate([part.points for part in parts]),
+            np.concatenate([part.mask for part in parts]),
             np.concatenate([part.mass for part in parts]),
             np.concatenate([part.event_id for part in parts]),
             np.concatenate(weights) if weights else None,
