@@ -163,6 +163,11 @@ class MixedMatching(ConditionalDensity):
         jumps = self.steps + (self.interpolation != "masking")
         return self.continuous + len(self.categories) * jumps
 
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the network per decoded event."""
+        return self.steps * (2 if self.solver == "heun" else 1)
+
     def noise(
         self, count: int, *, mask: Tensor | None = None, generator: torch.Generator, dtype: torch.dtype | None = None
     ) -> Tensor:

@@ -16,6 +16,7 @@ from cathode.density.diffusion import EDM
 from cathode.density.distillation.consistency import ConsistencyModel
 from cathode.density.distillation.mean_flow import MeanFlow
 from cathode.density.matching import FlowMatching
+from cathode.density.mixed_matching import MixedMatching
 from cathode.density.solvers import ADAPTIVE_METHODS, FIXED_METHODS
 from cathode.support.errors import UserError
 from cathode.support.progress import progress
@@ -23,7 +24,7 @@ from cathode.support.progress import progress
 __all__ = ["StepQuality", "at_steps", "evaluations", "has_steps", "measure_quality", "quality_against_steps"]
 
 _STAGES = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
-_STEPPED = (FlowMatching, EDM, ConsistencyModel, MeanFlow)
+_STEPPED = (FlowMatching, EDM, MixedMatching, ConsistencyModel, MeanFlow)
 
 
 @dataclass(frozen=True)
