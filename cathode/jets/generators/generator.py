@@ -9,6 +9,7 @@ momentum conservation and the ranges it was trained in.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from cathode.density.point_cloud import PointCloud
 from cathode.density.registry import buildable
 from cathode.jets.generators.cells import Cells
 from cathode.jets.generators.context import MULTIPLICITY, SUMMARY
+from cathode.jets.generators.particle_features import ParticleFeatures
 from cathode.support.errors import UserError
 
 __all__ = ["JetGenerator", "load_generator", "save_generator"]
@@ -41,6 +43,7 @@ class JetGenerator(ConditionalDensity):
         cells: ``{"pitch": …, "offset": …, "tolerance": …}`` of the lattice, or None.
         ranges: Lowest and highest value of each column of the summary in training.
         radius: Largest distance to the axis in eta or phi in training.
+        extras: ``{"displacements": …, "errors": …}`` of the particle features, or None.
 
     Raises:
         ValueError: Stages that do not fit.
@@ -56,9 +59,11 @@ class JetGenerator(ConditionalDensity):
         cells: dict[str, float] | None,
         ranges: list[list[float]],
         radius: float,
+        extras: dict[str, bool] | None = None,
     ) -> None:
         super().__init__()
-        features = 3 if cells is None else 4
+        self.extras = None if extras is None else ParticleFeatures(**extras)
+        features = 3 + (cells is not None) + (0 if self.extras is None else self.extras.size)
         if cloud.event_shape[1] != features or cloud.summary.event_shape != (len(SUMMARY),):
             raise ValueError(f"constituents of {cloud.event_shape[1]} numbers: {features} are needed")
         if cloud.multiplicity != MULTIPLICITY or cloud.context_features != len(types) or len(ranges) != len(SUMMARY):
@@ -114,6 +119,7 @@ class JetGenerator(ConditionalDensity):
             cells,
             [list(pair) for pair in self.ranges],
             self.radius,
+            None if self.extras is None else asdict(self.extras),
         ).eval()
 
 

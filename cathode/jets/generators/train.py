@@ -95,4 +95,5 @@ def _assembled(settings: JetGeneratorSettings, data: LearningJets, first: StageF
         None if cells is None else asdict(cells),
         [[float(column.min()), float(column.max())] for column in train.summary.T],
         float(train.points[..., 1:3].abs().max()),
+        None if settings.data.extras is None else asdict(settings.data.extras),
     ).eval()
