@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from cathode.jets.commands.distill import DistillJets
 from cathode.jets.commands.generate import GenerateJets
 from cathode.jets.commands.train import TrainJets
 from cathode.jets.generate.settings import GenerateSettings
@@ -220,6 +221,12 @@ def _train_jets(command: TrainJets) -> None:
     run_train_jets(command)
 
 
+def _distill_jets(command: DistillJets) -> None:
+    from cathode.run.jets import run_distill_jets
+
+    run_distill_jets(command)
+
+
 def _generate_jets(command: GenerateJets) -> None:
     from cathode.jets.commands.generate import run_generate
 
@@ -234,11 +241,12 @@ _COMMANDS: dict[type[Any], Callable[[Any], None]] = {
     Download: _download,
     Generate: _generate,
     TrainJets: _train_jets,
+    DistillJets: _distill_jets,
     GenerateJets: _generate_jets,
 }
 
 
-_JETS: dict[str, type[Any]] = {"train": TrainJets, "generate": GenerateJets}
+_JETS: dict[str, type[Any]] = {"train": TrainJets, "generate": GenerateJets, "distill": DistillJets}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cathode.jets.commands.distill import DistillJets, distillation_settings
 from cathode.jets.commands.train import MODEL, TrainJets
 from cathode.run.config import load_settings, settings_yaml
 from cathode.run.folder import RunFolder
 from cathode.support.files import write_json
 
-__all__ = ["run_train_jets"]
+__all__ = ["run_distill_jets", "run_train_jets"]
 
 
 def run_train_jets(command: TrainJets) -> None:
@@ -33,6 +34,39 @@ def run_train_jets(command: TrainJets) -> None:
     data = learn_from(settings)
     with folder.open(settings):
         made = fit_generator(settings, data, checkpoint_dir=folder.tasks)
+        save_generator(
+            made.generator,
+            folder / MODEL,
+            history=made.history,
+            provenance={"seed": settings.seed, **made.summary},
+            config=settings,
+        )
+        write_json(folder / "results.json", made.summary)
+        folder.finish()
+    print(f"model: {folder / MODEL}")
+
+
+def run_distill_jets(command: DistillJets) -> None:
+    """Distil a jet generator and write the new one to ``output/model``.
+
+    Raises:
+        UserError: Unusable settings, model, data or output folder; nothing is written then.
+    """
+    from cathode.jets.generators import load_generator, save_generator
+    from cathode.jets.generators.distill import check_teacher, distill_generator, distillation_jets
+
+    settings = distillation_settings(command)
+    folder = RunFolder(command.output)
+    folder.check(settings, resume=command.resume)
+    if command.resume and folder.finished:
+        folder.finish()
+        print(f"this run is finished: {folder / MODEL}")
+        return
+    teacher = load_generator(settings.model)
+    check_teacher(teacher, settings)
+    data = distillation_jets(teacher, settings)
+    with folder.open(settings):
+        made = distill_generator(teacher, data, settings, checkpoint_dir=folder.tasks)
         save_generator(
             made.generator,
             folder / MODEL,

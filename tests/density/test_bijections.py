@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cathode.density import registry
 from cathode.density.bijections import (
     Affine,
+    Arcsinh,
     Columns,
     Compose,
     Gaussianize,
@@ -41,6 +42,7 @@ CONSTRUCTORS = {
     "power": lambda: Power(D, exponent=0.4, scale=2.0),
     "power-0": lambda: Power(D, exponent=0.0),
     "power-2": lambda: Power(D, exponent=2.0),
+    "arcsinh": lambda: Arcsinh(D, scale=0.3),
     "rotate": lambda: Rotate(D),
     "rotate-only": lambda: Rotate(D, whiten=False),
     "permute": lambda: Permute(D, [2, 0, 1]),

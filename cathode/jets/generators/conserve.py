@@ -1,14 +1,17 @@
-r"""Momentum conservation that leaves constituents where they are.
+r"""Momentum conservation: a generated jet was asked for with a momentum and has nearly, not exactly, that one.
 
-A generated jet was asked for with a momentum and has nearly, not exactly, that one.  Its constituents (massless, with
-directions :math:`n_i` and transverse momenta :math:`w_i`) keep their directions, so those on the lattice of a
-calorimeter stay there, and are reweighted as little as possible:
+First the constituents that may move, those not on the lattice of a calorimeter, are shifted and scaled together until
+direction and mass are about right (two prongs where they are have one mass, whatever their weights).  Then all
+(massless, with directions :math:`n_i` and transverse momenta :math:`w_i`) keep their directions and are reweighted as
+little as possible:
 
-.. math:: w_i' = w_i\, e^{\lambda \cdot n_i}, \qquad \sum_i w_i' n_i = P
+.. math:: w_i' = w_i\, e^{\lambda \cdot w_i n_i}, \qquad \sum_i w_i' n_i = P
 
-Among all non-negative weights with the right sum these have the smallest Kullback-Leibler divergence from the old ones
-(exponential tilting; Csiszar, Ann. Probab. 3 (1975) 146, Theorem 3.1), and :math:`\lambda` minimises the convex dual
-:math:`\sum_i w_i e^{\lambda \cdot n_i} - \lambda \cdot P`, which Newton's method does in a few steps.
+Among all positive weights with the right sum these have the smallest :math:`\sum_i r_i \ln r_i - r_i + 1` of the ratios
+:math:`r_i = w_i' / w_i` (exponential tilting; Csiszar, Ann. Probab. 3 (1975) 146): relative changes count alike for all
+constituents, so a jet is mended by its hard ones, not by multiplying a soft one far away, as the Kullback-Leibler
+divergence of the weights themselves would.  :math:`\lambda` minimises the convex dual :math:`\sum_i e^{\lambda \cdot
+w_i n_i} - \lambda \cdot P`, which Newton's method does in a few steps.
 """
 
 from __future__ import annotations
@@ -24,19 +27,22 @@ _STEPS = 40
 _TOLERANCE = 1e-10
 # A constituent is changed by no more than this factor: a jet that needs more is another jet.
 _LARGEST_FACTOR = 4.0
+# Constituents are moved no further than this in eta and in phi, and their distances change by no more than this factor:
+# what is left is done by the weights.
+_FARTHEST_SHIFT, _LARGEST_SCALE, _ROUNDS = 0.03, 1.2, 6
 # Changes of the dual that one step may not exceed, in nats of a constituent.
 _LONGEST_STEP = 1.0
 
 
 class Conserved(NamedTuple):
-    """Reweighted constituents.
+    """Shifted and reweighted constituents.
 
     Attributes:
-        fraction: ``(N, P)`` transverse momenta over that of the jet.
+        relative: ``(N, P, 3)``: pT over that of the jet, and distances to its axis in eta and phi.
         exact: ``(N,)``, whether the jet has what was asked of it; the pT alone where not.
     """
 
-    fraction: NDArray[np.float64]
+    relative: NDArray[np.float64]
     exact: NDArray[np.bool_]
 
 
@@ -46,15 +52,19 @@ def conserve(
     axis: NDArray[np.float64],
     *,
     mass: bool = True,
+    movable: NDArray[np.bool_] | None = None,
 ) -> Conserved:
-    """Transverse momenta with which the constituents add up to the jet.
+    """Constituents that add up to the jet.
 
     Args:
         relative: ``(N, P, 3)``: pT over that of the jet, and distances to its axis in eta and phi.
         mask: ``(N, P)``.
         axis: ``(N, 4)``: pT, eta, phi and mass [GeV] of the jets.
         mass: Whether the mass is to be right too, or pT and direction alone.
+        movable: ``(N, P)``, constituents whose direction may change; all if not given.
     """
+    ratio = axis[:, 3] / np.where(axis[:, 0] > 0, axis[:, 0], 1.0) if mass else None
+    relative = _moved(relative, mask, mask if movable is None else mask & movable, ratio)
     weight = np.where(mask, relative[..., 0], 0.0)
     eta, phi = relative[..., 1], relative[..., 2]
     # A boost along the beam shifts the pseudorapidity of massless particles: in this frame the jet would be central if
@@ -78,7 +88,42 @@ def conserve(
     fraction, exact = _tilted(weight, np.where(mask[..., None], direction, 0.0), target)
     total = np.hypot((weight * np.cos(phi)).sum(1), (weight * np.sin(phi)).sum(1))
     scaled = weight / np.where(total > 0, total, 1.0)[:, None]
-    return Conserved(np.where(exact[:, None], fraction, scaled), exact)
+    relative[..., 0] = np.where(exact[:, None], fraction, scaled)
+    return Conserved(relative, exact)
+
+
+def _moved(
+    relative: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    movable: NDArray[np.bool_],
+    ratio: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """A copy in which what may move has been shifted and scaled together, until centroid and spread are about right.
+
+    To lowest order the mass over pT, ``ratio (N,)``, is the root of the weighted mean of the squared distances.
+    """
+    relative = np.where(mask[..., None], relative, 0.0)
+    weight = relative[..., 0] / np.maximum(relative[..., 0].sum(1), 1e-300)[:, None]
+    loose = np.where(movable, weight, 0.0)
+    total = np.maximum(loose.sum(1), 1e-300)[:, None]
+    place = relative[..., 1:]
+    start, size = place.copy(), np.ones(len(relative))
+    for _ in range(_ROUNDS):
+        shift = -(weight[..., None] * place).sum(1) / total
+        place = place + np.where(movable[..., None], shift[:, None], 0.0)
+        if ratio is None:
+            continue
+        square = (place**2).sum(2)
+        moving = (loose * square).sum(1)
+        wanted = ratio**2 - (weight * square).sum(1) + moving
+        factor = np.sqrt(np.maximum(wanted, 0.0) / np.maximum(moving, 1e-300))
+        factor = (size * factor).clip(1 / _LARGEST_SCALE, _LARGEST_SCALE) / size
+        size = size * factor
+        place = place * np.where(movable, factor[:, None], 1.0)[..., None]
+    low, high = start / _LARGEST_SCALE, start * _LARGEST_SCALE
+    place = place.clip(np.minimum(low, high) - _FARTHEST_SHIFT, np.maximum(low, high) + _FARTHEST_SHIFT)
+    relative[..., 1:] = np.where(movable[..., None], place, start)
+    return relative
 
 
 def _tilted(
@@ -90,6 +135,7 @@ def _tilted(
     scale = np.sqrt((weight[..., None] * direction**2).sum(1))
     scale = np.where(scale > 1e-12, scale, 1.0)
     f, t = direction / scale[:, None], target / scale
+    lever = weight[..., None] * f
     tilt = np.zeros((size, constraints))
     active = np.ones(size, dtype=bool)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -97,14 +143,14 @@ def _tilted(
             rows = np.flatnonzero(active)
             if not len(rows):
                 break
-            now = weight[rows] * np.exp(np.einsum("npk,nk->np", f[rows], tilt[rows]))
+            now = weight[rows] * np.exp(np.einsum("npk,nk->np", lever[rows], tilt[rows]))
             gradient = np.einsum("np,npk->nk", now, f[rows]) - t[rows]
             done = np.abs(gradient).max(1) < _TOLERANCE
             active[rows[done]] = False
             rows, now, gradient = rows[~done], now[~done], gradient[~done]
             if not len(rows):
                 break
-            second = np.einsum("np,npk,npl->nkl", now, f[rows], f[rows])
+            second = np.einsum("np,npk,npl->nkl", now, f[rows], lever[rows])
             second += 1e-13 * np.trace(second, axis1=1, axis2=2)[:, None, None] * np.eye(constraints)
             finite = np.isfinite(second).all((1, 2)) & np.isfinite(gradient).all(1)
             active[rows[~finite]] = False
@@ -112,9 +158,9 @@ def _tilted(
             if not len(rows):
                 break
             step = -np.linalg.solve(second + _singular(second), gradient[..., None])[..., 0]
-            longest = np.abs(np.einsum("npk,nk->np", f[rows], step)).max(1)
+            longest = np.abs(np.einsum("npk,nk->np", lever[rows], step)).max(1)
             tilt[rows] += step * np.minimum(1.0, _LONGEST_STEP / np.maximum(longest, 1e-300))[:, None]
-        factor = np.einsum("npk,nk->np", f, tilt)
+        factor = np.einsum("npk,nk->np", lever, tilt)
         made = weight * np.exp(factor)
         residual = np.abs(np.einsum("np,npk->nk", made, f) - t).max(1)
         there = weight > 0

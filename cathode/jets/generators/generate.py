@@ -147,7 +147,8 @@ def generate_chunks(
         kind = None
         if types is not None:
             kind = np.asarray(generator.types)[types.argmax(1).numpy()]
-        jets = Jets.from_relative(relative, mask, axis, type=kind)
+        extras = None if generator.extras is None else generator.extras.split(made.points.numpy()[..., 3:], mask)
+        jets = Jets.from_relative(relative, mask, axis, extras, kind)
         yield GeneratedJets(jets, time.perf_counter() - began, inexact)
 
 
@@ -192,6 +193,8 @@ def _physical(
     relative[~mask] = 0.0
     if generator.conserve == "none":
         return relative, 0
-    done = conserve(relative, mask, axis, mass=generator.conserve == "momentum")
-    relative[..., 0] = np.where(mask, np.maximum(done.fraction, 1e-9), 0.0)
-    return relative, int((~done.exact).sum())
+    movable = None if generator.cells is None else points[..., 3] <= 0.5
+    done = conserve(relative, mask, axis, mass=generator.conserve == "momentum", movable=movable)
+    # The smallest weights may vanish in float32.
+    done.relative[..., 0] = np.where(mask, np.maximum(done.relative[..., 0], 1e-9), 0.0)
+    return done.relative, int((~done.exact).sum())
