@@ -47,7 +47,7 @@ class SetClassifier(ClassifierMixin, BaseEstimator):
         expansion: Width of the feed-forward layers over ``width``.
         dropout: Of the results of attention and feed-forward layers.
         pair_bias: Bias attention by the interaction of each pair of points (arXiv 2202.03772); needs ``momenta``, and
-            takes about three times as long.
+            takes about twice as long.
         event: ``tokens``: all points of an event attend to each other; ``jets``: those of a jet do, then the jets.
         mixing: Blocks between jets, if ``event`` is ``jets``.
         epochs: Largest number of epochs; the learning rate falls to 0 over them as a cosine.

@@ -37,20 +37,20 @@ def history(folder):
 
 
 def test_fine_tuning_beats_a_start_from_scratch_with_few_labels(tmp_path):
-    x, y, separation = prongs(2000, 0)
+    x, y, separation = prongs(3000, 0)
     bare = SetInputs(x.points, x.mask)
-    settings = {"epochs": 7, "batch_size": 64, "learning_rate": 5e-3, **SIZES}
+    settings = {"epochs": 8, "batch_size": 64, "learning_rate": 5e-3, **SIZES}
     known = pretrain(bare, tmp_path / "known", labels=y, targets=separation, denoise=False, seed=1, **settings)
     few, few_y, _ = prongs(80, 1)
     test, test_y, _ = prongs(2000, 2)
     auc = {}
     for name, folder in (("scratch", None), ("known", str(known))):
         tuned = SetClassifier(
-            pretrained=folder, epochs=15, batch_size=16, learning_rate=3e-3, ema_halflife_events=200.0, **SIZES
+            pretrained=folder, epochs=20, batch_size=16, learning_rate=3e-3, ema_halflife_events=200.0, **SIZES
         ).fit(few, few_y)
         auc[name] = roc_auc_score(test_y, tuned.decision_function(test))
-    assert auc["known"] > auc["scratch"] + 0.05
-    assert auc["known"] > 0.85
+    assert auc["known"] > auc["scratch"] + 0.15
+    assert auc["known"] > 0.8
     tuned.save(tmp_path / "model")
     known.rename(tmp_path / "moved")
     # The saved classifier needs the pre-trained folder no more.
