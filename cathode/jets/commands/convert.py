@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from cathode.support.errors import UserError
+
+if TYPE_CHECKING:
+    from cathode.jets.conversion import JetConversion
 
 __all__ = ["ConvertJets", "run_convert"]
 
@@ -35,8 +38,8 @@ class ConvertJets:
     """Replace a file that is there."""
 
 
-def run_convert(command: ConvertJets) -> None:
-    """Write the file that ``command`` describes.
+def run_convert(command: ConvertJets) -> JetConversion:
+    """Write the file that ``command`` describes; ``str`` of the result is what there is to say.
 
     Raises:
         UserError: The input cannot be read or the output cannot be written.
@@ -48,14 +51,12 @@ def run_convert(command: ConvertJets) -> None:
     for path in (command.output, command.truth):
         if path is not None and path.exists() and not command.overwrite:
             raise UserError(f"{path} exists: add --overwrite or choose another file")
-    print(
-        convert_jets(
-            command.inputs,
-            command.output,
-            kind=command.kind,
-            particles=command.particles,
-            format=command.format,
-            radius=command.radius,
-            truth=command.truth,
-        )
+    return convert_jets(
+        command.inputs,
+        command.output,
+        kind=command.kind,
+        particles=command.particles,
+        format=command.format,
+        radius=command.radius,
+        truth=command.truth,
     )

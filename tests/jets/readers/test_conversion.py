@@ -74,11 +74,11 @@ def test_pieces_that_do_not_fit_leave_no_file(tmp_path, jets):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command(tmp_path, write, capsys):
+def test_the_command(tmp_path, write):
     path = write.constituents(tmp_path / "in.h5", write.jets(8))
     output = tmp_path / "out.h5"
-    run_convert(ConvertJets((str(path),), output, particles=3))
-    assert capsys.readouterr().out == f"{output}: 4 events of up to 3 constituents\n"
+    said = str(run_convert(ConvertJets((str(path),), output, particles=3)))
+    assert said == f"{output}: 4 events of up to 3 constituents"
     with pytest.raises(UserError, match="exists: add --overwrite"):
         run_convert(ConvertJets((str(path),), output))
     run_convert(ConvertJets((str(path),), output, overwrite=True))
