@@ -28,9 +28,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+from cathode.jets.schema import ConstituentEvents
 from cathode.support.errors import UserError
 
-__all__ = ["KINEMATIC_FEATURES", "DijetKinematics", "dijet_mass"]
+__all__ = ["KINEMATIC_FEATURES", "DijetKinematics", "dijet_mass", "in_acceptance", "ordered_axes"]
 
 Array = NDArray[np.float64]
 
@@ -59,6 +60,22 @@ def dijet_mass(axes: ArrayLike) -> Array:
     angles += pt.prod(1) * np.sin(0.5 * (jets[:, 0, 2] - jets[:, 1, 2])) ** 2
     squared: Array = masses.sum(1) + 2 * apart + 4 * angles
     return np.sqrt(squared) / _GEV_PER_TEV
+
+
+def ordered_axes(events: ConstituentEvents) -> tuple[ConstituentEvents, Array]:
+    """Events with the jet of larger pT first, and the axes ``(N, 2, 4)`` of their constituents.
+
+    Jets are ordered by what is stored of them: cutting constituents may have turned their order.
+    """
+    axes = events.flat().axis.reshape(len(events), 2, 4)
+    turned = axes[:, 1, 0] > axes[:, 0, 0]
+    if not turned.any():
+        return events, axes
+    order = np.where(turned[:, None], [1, 0], [0, 1])
+    points = np.take_along_axis(events.points, order[:, :, None, None], axis=1)
+    mask = np.take_along_axis(events.mask, order[:, :, None], axis=1)
+    swapped = ConstituentEvents(points, mask, events.mass, events.event_id, events.weight)
+    return swapped, np.take_along_axis(axes, order[:, :, None], axis=1)
 
 
 @dataclass(frozen=True)
@@ -223,3 +240,27 @@ def _logit(share: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.log(np.maximum(share, tiny)) - np.log1p(-np.minimum(share, 1.0 - 1e-16))
     return np.clip(value, -_LARGEST, _LARGEST)
+
+
+def in_acceptance(
+    events: ConstituentEvents, kinematics: DijetKinematics, *, particles: int | None = None
+) -> tuple[ConstituentEvents, int]:
+    """Events in the acceptance, leading jet first, and how many were outside.
+
+    Args:
+        events: Two jets each.
+        kinematics: The acceptance, on jets that are the sum of their stored constituents.
+        particles: Leading constituents of each jet that are kept, before all else; None for all.
+
+    Raises:
+        UserError: Events that do not have two jets.
+    """
+    if events.points.shape[1] != 2:
+        raise UserError(f"dijets: events must have two jets, these have {events.points.shape[1]}")
+    if particles is not None:
+        events = events.leading(particles)
+    events, axes = ordered_axes(events)
+    inside = kinematics.inside(axes)
+    if inside.all():
+        return events, 0
+    return events.select(inside), int((~inside).sum())

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from cathode.data.events import Events
 from cathode.data.injection import Truth
-from cathode.jets.dijets import DijetKinematics
+from cathode.jets.dijets import DijetKinematics, in_acceptance
 from cathode.jets.readers import read_constituent_events
 from cathode.jets.schema import ConstituentEvents
 from cathode.search.composition import compose
-from cathode.search.constituents.kinematics import ordered_axes
 from cathode.search.constituents.settings import ConstituentSettings
 from cathode.search.settings import DataSettings, SearchSettings
 from cathode.support.errors import UserError
@@ -55,23 +54,19 @@ def accepted(events: ConstituentEvents, settings: ConstituentSettings, *, what: 
     """
     if events.points.shape[1] != 2:
         raise UserError(f"{what}: a dijet search needs two jets per event, these have {events.points.shape[1]}")
-    if settings.particles is not None:
-        events = events.leading(settings.particles)
-    events, axes = ordered_axes(events)
-    inside = kinematics_of(settings).inside(axes)
-    outside = int((~inside).sum())
+    kept, outside = in_acceptance(events, kinematics_of(settings), particles=settings.particles)
     if outside == 0:
-        return events, 0
+        return kept, 0
     where = f"leading jet above {settings.leading_pt:g} TeV, |eta| < {settings.max_eta:g}"
     if settings.outside == "fail":
         raise UserError(
             f"{what}: {outside} of {len(events)} events are outside the acceptance ({where}): change the acceptance or "
             "set constituents.outside to drop"
         )
-    if not inside.any():
+    if len(kept) == 0:
         raise UserError(f"{what}: no event is in the acceptance ({where}): momenta are taken to be in GeV")
     logger.info("%s: %d of %d events are outside the acceptance (%s) and dropped", what, outside, len(events), where)
-    return events.select(inside), outside
+    return kept, outside
 
 
 def read_accepted(files: tuple[str, ...], settings: ConstituentSettings) -> tuple[ConstituentEvents, int]:

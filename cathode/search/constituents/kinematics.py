@@ -15,28 +15,12 @@ from cathode.jets.dijets import KINEMATIC_FEATURES, DijetKinematics
 from cathode.jets.schema import ConstituentEvents
 from cathode.support.seeding import numpy_generator
 
-__all__ = ["COLUMNS", "KinematicColumns", "ordered_axes"]
+__all__ = ["COLUMNS", "KinematicColumns"]
 
 Array = NDArray[np.float64]
 
 #: Columns of the first stage: features of :class:`~cathode.jets.dijets.DijetKinematics` and real-valued multiplicities.
 COLUMNS = (*KINEMATIC_FEATURES, "multiplicity1", "multiplicity2")
-
-
-def ordered_axes(events: ConstituentEvents) -> tuple[ConstituentEvents, Array]:
-    """Events with the jet of larger pT first, and the axes ``(N, 2, 4)`` of their constituents.
-
-    Jets are ordered by what is stored of them: cutting constituents may have turned their order.
-    """
-    axes = events.flat().axis.reshape(len(events), 2, 4)
-    turned = axes[:, 1, 0] > axes[:, 0, 0]
-    if not turned.any():
-        return events, axes
-    order = np.where(turned[:, None], [1, 0], [0, 1])
-    points = np.take_along_axis(events.points, order[:, :, None, None], axis=1)
-    mask = np.take_along_axis(events.mask, order[:, :, None], axis=1)
-    swapped = ConstituentEvents(points, mask, events.mass, events.event_id, events.weight)
-    return swapped, np.take_along_axis(axes, order[:, :, None], axis=1)
 
 
 @dataclass(frozen=True)

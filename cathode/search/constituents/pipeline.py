@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cathode.data.events import Events
+from cathode.jets.dijets import ordered_axes
 from cathode.jets.schema import ConstituentEvents
 from cathode.search.background import Background, SidebandSplit, fit_background, held_out, split_sidebands
 from cathode.search.composition import SearchInputs, regions_of
 from cathode.search.constituents.composition import ConstituentInputs, kinematics_of
 from cathode.search.constituents.gate import set_checks, set_test_task
-from cathode.search.constituents.kinematics import KinematicColumns, ordered_axes
+from cathode.search.constituents.kinematics import KinematicColumns
 from cathode.search.constituents.points import PointModels, fit_points
 from cathode.search.constituents.representation import set_inputs
 from cathode.search.constituents.tables import observed, without_features

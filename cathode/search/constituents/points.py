@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cathode.classifiers.crossfit import fold_of
 from cathode.density.folder import load_history
+from cathode.jets.commands.train import find_model
 from cathode.jets.generators.data import LearningJets, read_all, tensors
 from cathode.jets.generators.generator import load_generator, save_generator
 from cathode.jets.generators.settings import JetDataSettings, JetGeneratorSettings, KinematicsSettings
@@ -77,8 +78,8 @@ class PointModel:
     def has_seen(self, events: ConstituentEvents) -> NDArray[np.bool_]:
         """Events ``(N,)`` of which a jet was in the training."""
         keys = fingerprints(events.flat())
-        found: NDArray[np.bool_] = np.isin(keys, self.seen).reshape(len(events), -1).any(1)
-        return found
+        known: NDArray[np.bool_] = np.isin(keys, self.seen).reshape(len(events), -1)
+        return np.asarray(known.any(1))
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def fit_points(
             has another number of constituents.
     """
     if settings.models:
-        folders = [Path(folder) for folder in settings.models]
+        folders = [find_model(Path(folder)) for folder in settings.models]
     else:
         tasks = []
         for member, rows in enumerate(_deal(sideband, settings, seed)):

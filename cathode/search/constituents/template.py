@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cathode.jets.dijets import ordered_axes
 from cathode.jets.generators.context import summary_of
 from cathode.jets.generators.generate import Conditions, generate
 from cathode.jets.generators.generator import load_generator
 from cathode.jets.schema import ConstituentEvents
 from cathode.search.background import Background
 from cathode.search.constituents.conserve import conserved
-from cathode.search.constituents.kinematics import KinematicColumns, ordered_axes
+from cathode.search.constituents.kinematics import KinematicColumns
 from cathode.search.constituents.points import PointModels
 from cathode.search.constituents.settings import ConstituentSettings
 from cathode.search.tasks import Runner, Task

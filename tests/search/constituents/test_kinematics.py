@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cathode.jets.dijets import DijetKinematics
+from cathode.jets.dijets import DijetKinematics, ordered_axes
 from cathode.search.constituents.conserve import conserved
-from cathode.search.constituents.kinematics import COLUMNS, KinematicColumns, ordered_axes
+from cathode.search.constituents.kinematics import COLUMNS, KinematicColumns
 
 
 def test_jets_are_ordered_by_what_is_stored(make_events):

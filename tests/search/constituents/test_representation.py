@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cathode.jets.dijets import ordered_axes
 from cathode.jets.schema import ConstituentEvents
-from cathode.search.constituents.kinematics import ordered_axes
 from cathode.search.constituents.representation import set_inputs
 
 
