@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
-NAMES = ["bring_your_own_data", "data_to_leaderboard", "densities_and_interpolation", "search_in_ten_lines"]
+NAMES = [
+    "bring_your_own_data",
+    "data_to_leaderboard",
+    "densities_and_interpolation",
+    "jets_and_their_substructure",
+    "search_in_ten_lines",
+]
 
 
 def test_all_notebooks_are_listed():
