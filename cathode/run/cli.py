@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from cathode.jets.commands.convert import ConvertJets
 from cathode.jets.commands.distill import DistillJets
+from cathode.jets.commands.evaluate import EvaluateJets
 from cathode.jets.commands.generate import GenerateJets
+from cathode.jets.commands.observables import Observables
 from cathode.jets.commands.train import TrainJets
 from cathode.jets.generate.settings import GenerateSettings
 from cathode.support.errors import UserError
@@ -227,6 +230,24 @@ def _distill_jets(command: DistillJets) -> None:
     run_distill_jets(command)
 
 
+def _evaluate_jets(command: EvaluateJets) -> None:
+    from cathode.report.jets.command import run_evaluate
+
+    print("\n".join(run_evaluate(command)))
+
+
+def _convert_jets(command: ConvertJets) -> None:
+    from cathode.jets.commands.convert import run_convert
+
+    print(run_convert(command))
+
+
+def _jet_observables(command: Observables) -> None:
+    from cathode.jets.commands.observables import run_observables
+
+    run_observables(command)
+
+
 def _generate_jets(command: GenerateJets) -> None:
     from cathode.jets.commands.generate import run_generate
 
@@ -243,10 +264,20 @@ _COMMANDS: dict[type[Any], Callable[[Any], None]] = {
     TrainJets: _train_jets,
     DistillJets: _distill_jets,
     GenerateJets: _generate_jets,
+    EvaluateJets: _evaluate_jets,
+    ConvertJets: _convert_jets,
+    Observables: _jet_observables,
 }
 
 
-_JETS: dict[str, type[Any]] = {"train": TrainJets, "generate": GenerateJets, "distill": DistillJets}
+_JETS: dict[str, type[Any]] = {
+    "train": TrainJets,
+    "generate": GenerateJets,
+    "distill": DistillJets,
+    "evaluate": EvaluateJets,
+    "convert": ConvertJets,
+    "observables": Observables,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -272,6 +303,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = app.cli(prog="cathode", description=__doc__, args=words)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else (0 if stop.code is None else 2)
+    except BrokenPipeError:
+        return _reader_is_gone()
     # The run's own log file takes everything; the terminal only what deserves attention.
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)
@@ -282,12 +315,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cathode: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of our output has gone (cathode … | head); Python would complain again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _reader_is_gone()
     except KeyboardInterrupt:
         print("cathode: interrupted; the same command with --resume continues", file=sys.stderr)
         return 130
+    return 0
+
+
+def _reader_is_gone() -> int:
+    """Of our output (cathode … | head): Python would complain again when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
