@@ -147,8 +147,8 @@ _NEAREST = 1e-3
 _TINY = 1e-12
 
 
-def pair_interactions(momenta: Tensor) -> Tensor:
-    r"""Interaction of all pairs of points, ``(B, L, 3 | 4)`` to ``(B, L, L, 4)``.
+def pair_interactions(first: Tensor, second: Tensor) -> Tensor:
+    r"""Interaction of points, ``(..., 3 | 4)`` twice to ``(..., 4)``.
 
     The columns are :math:`\ln k_T, \ln z, \ln \Delta, \ln m^2` with (Particle Transformer, arXiv 2202.03772, eq. 3-5,
     and its invariant mass)
@@ -163,34 +163,30 @@ def pair_interactions(momenta: Tensor) -> Tensor:
     exactly; the mass is computed from hyperbolic sines, which single precision survives.
 
     Args:
-        momenta: pT, rapidity, phi and mass (absent: massless); pT = 0 marks padding, whose pairs are 0.
+        first: pT, rapidity, phi and mass (absent: massless) of a; pT = 0 marks padding, whose pairs are 0.
+        second: The same of b.
     """
-    pt, rapidity, phi = momenta[..., 0], momenta[..., 1], momenta[..., 2]
-    a, b = pt.unsqueeze(2), pt.unsqueeze(1)
-    real = (a > 0) & (b > 0)
-    dy = rapidity.unsqueeze(2) - rapidity.unsqueeze(1)
-    dphi = torch.remainder(phi.unsqueeze(2) - phi.unsqueeze(1) + math.pi, 2 * math.pi) - math.pi
-    squared = (dy.square() + dphi.square()).clamp_(min=_NEAREST**2)
-    softer = torch.minimum(a, b)
-    log_softer = softer.clamp(min=_TINY).log()
-    log_delta = 0.5 * squared.log()
-    # 2 (cosh dy - cos dphi), which tends to Delta squared.
-    opening = (4 * ((0.5 * dy).sinh().square() + (0.5 * dphi).sin().square())).clamp_(min=_NEAREST**2)
-    if momenta.shape[-1] == 3:
-        log_mass = (a * b * opening).clamp_(min=_TINY).log()
-    else:
-        mass = momenta[..., 3]
-        transverse = (pt.square() + mass.square()).sqrt()
-        ta, tb, ma, mb = transverse.unsqueeze(2), transverse.unsqueeze(1), mass.unsqueeze(2), mass.unsqueeze(1)
-        # m_T,a m_T,b - pT,a pT,b without the cancellation of light particles.
-        product = ta * tb
-        excess = (a.square() * mb.square() + b.square() * ma.square() + (ma * mb).square()) / (product + a * b + _TINY)
-        squares = ma.square() + mb.square() + 2 * excess + 4 * product * (0.5 * dy).sinh().square()
-        squares = squares + 4 * a * b * (0.5 * dphi).sin().square()
-        log_mass = torch.maximum(squares, a * b * _NEAREST**2).clamp_(min=_TINY).log()
+    a, b = first[..., 0], second[..., 0]
+    dy = first[..., 1] - second[..., 1]
+    dphi = torch.remainder(first[..., 2] - second[..., 2] + math.pi, 2 * math.pi) - math.pi
+    log_delta = 0.5 * (dy.square() + dphi.square()).clamp_(min=_NEAREST**2).log()
+    log_softer = torch.minimum(a, b).clamp(min=_TINY).log()
     log_z = log_softer - (a + b).clamp(min=_TINY).log()
+    # 2 (cosh dy - 1) and 2 (1 - cos dphi), whose sum tends to Delta squared.
+    along, around = 4 * (0.5 * dy).sinh().square(), 4 * (0.5 * dphi).sin().square()
+    product = a * b
+    if first.shape[-1] == 3:
+        squares = product * (along + around)
+    else:
+        ma, mb = first[..., 3].square(), second[..., 3].square()
+        transverse = ((a.square() + ma) * (b.square() + mb)).sqrt()
+        # m_T,a m_T,b - pT,a pT,b without the cancellation of light particles.
+        excess = (a.square() * mb + b.square() * ma + ma * mb) / (transverse + product + _TINY)
+        squares = ma + mb + 2 * excess + transverse * along + product * around
+    log_mass = torch.maximum(squares, product * _NEAREST**2).clamp_(min=_TINY).log()
     features = torch.stack([log_softer + log_delta, log_z, log_delta, log_mass], dim=-1)
-    return torch.where(real.unsqueeze(-1), features, torch.zeros((), dtype=features.dtype, device=features.device))
+    real = ((a > 0) & (b > 0)).unsqueeze(-1)
+    return torch.where(real, features, torch.zeros((), dtype=features.dtype, device=features.device))
 
 
 class PairBias(nn.Module):
@@ -212,9 +208,10 @@ class PairBias(nn.Module):
     scale: Tensor
 
     @torch.no_grad()
-    def standardise(self, interactions: Tensor, mask: Tensor) -> None:
-        """Take mean and standard deviation of the interactions ``(B, L, L, 4)`` from pairs of real points."""
-        pairs = interactions[mask.unsqueeze(1) & mask.unsqueeze(2)].double()
+    def standardise(self, momenta: Tensor, mask: Tensor) -> None:
+        """Take mean and standard deviation of the interactions of real points from events ``(B, P, 3 | 4)``."""
+        pairs = pair_interactions(momenta.unsqueeze(2), momenta.unsqueeze(1))
+        pairs = pairs[mask.unsqueeze(1) & mask.unsqueeze(2)].double()
         self.mean.copy_(pairs.mean(0))
         self.scale.copy_(pairs.std(0, correction=0).clamp(min=1e-3))
 
@@ -222,9 +219,16 @@ class PairBias(nn.Module):
         """Rows of momenta ``(T, 3 | 4)`` to biases ``(sets * heads, L, L)`` of each bucket."""
         biases = []
         for bucket in buckets:
+            size = bucket.tokens - 1
             of_points = momenta[bucket.start : bucket.stop].view(bucket.sets, bucket.tokens, -1)[:, 1:]
+            # Pairs are alike both ways: half of them, and the points with themselves, are computed.
+            low, high = torch.triu_indices(size, size, device=momenta.device)
+            number = torch.empty((size, size), dtype=torch.long, device=momenta.device)
+            number[low, high] = number[high, low] = torch.arange(len(low), device=momenta.device)
             with torch.no_grad():
-                pairs = (pair_interactions(of_points) - self.mean) / self.scale
-            bias = self.network(pairs).permute(0, 3, 1, 2).flatten(0, 1)
+                pairs = pair_interactions(of_points.index_select(1, low), of_points.index_select(1, high))
+                pairs = (pairs - self.mean) / self.scale
+            of_heads = self.network(pairs).transpose(1, 2).flatten(0, 1)
+            bias = of_heads.index_select(1, number.flatten()).view(len(of_heads), size, size)
             biases.append(nn.functional.pad(bias, (1, 0, 1, 0)))
         return biases

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cathode.classifiers.transformer.attention import PairBias, packed_attention, pair_interactions
+from cathode.classifiers.transformer.attention import PairBias, packed_attention
 from cathode.classifiers.transformer.packing import Bucket, Packing, pack, single_bucket
 from cathode.support.errors import UserError
 
@@ -144,8 +144,8 @@ class SetEncoder(nn.Module):
             return
         self.mean.copy_(real.mean(0))
         self.scale.copy_(_spread(real))
-        if self.pair_bias is not None and momenta is not None:
-            self.pair_bias.standardise(pair_interactions(momenta[:_PAIR_EVENTS]), mask[:_PAIR_EVENTS])
+        if self.pair_bias is not None and momenta is not None and bool(mask[:_PAIR_EVENTS].any()):
+            self.pair_bias.standardise(momenta[:_PAIR_EVENTS], mask[:_PAIR_EVENTS])
 
     def tokens(self, packing: Packing, points: Tensor, shift: Tensor | None = None) -> Tensor:
         """Embedded points and class tokens as rows ``(T, W)``.

@@ -47,6 +47,10 @@ def events(variant, n=40, size=9, seed=0):
     }
 
 
+def all_pairs(momenta):
+    return pair_interactions(momenta.unsqueeze(2), momenta.unsqueeze(1))
+
+
 def changed(batch, change):
     """The batch with ``change`` applied to everything that points have."""
     per_point = ("points", "mask", "group", "momenta")
@@ -185,13 +189,33 @@ def test_attention_agrees_with_the_fused_kernel(biased, readers):
         torch.testing.assert_close(first, second, atol=1e-10, rtol=1e-8)
 
 
+def test_the_bias_of_every_pair_is_that_of_its_interaction():
+    momenta = torch.rand(6, 7, 3, generator=torch.Generator().manual_seed(0)) + 0.1
+    mask = torch.arange(7) < torch.tensor([[0], [1], [3], [4], [7], [7]])
+    bias = network({"momentum_columns": 3}).encoder.pair_bias
+    bias.standardise(momenta, mask)
+    expected = bias.network((all_pairs(momenta) - bias.mean) / bias.scale)
+    real = (all_pairs(momenta) - bias.mean)[mask.unsqueeze(1) & mask.unsqueeze(2)] / bias.scale
+    torch.testing.assert_close(real.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(real.std(0, correction=0), torch.ones(4))
+    packing, start = pack(mask), 0
+    for bucket, found in zip(packing.buckets, bias(packing.rows(momenta), packing.buckets), strict=True):
+        for place, of_set in enumerate(found.unflatten(0, (bucket.sets, 2)), start):
+            number = int(packing.order[place])
+            n = int(mask[number].sum())
+            torch.testing.assert_close(of_set[:, 1 : n + 1, 1 : n + 1], expected[number, :n, :n].permute(2, 0, 1))
+            assert (of_set[:, 0] == 0).all()
+            assert (of_set[:, :, 0] == 0).all()
+        start += bucket.sets
+
+
 @pytest.mark.parametrize("massive", [False, True])
 def test_interactions_are_those_of_the_formulas(massive):
     rng = np.random.default_rng(0)
     pt, y, phi = rng.uniform(0.5, 50, 6), rng.normal(0, 0.5, 6), rng.uniform(-4, 4, 6)
     mass = rng.uniform(0, 5, 6) if massive else np.zeros(6)
     columns = [pt, y, phi, mass] if massive else [pt, y, phi]
-    found = pair_interactions(torch.tensor(np.stack(columns, 1))[None])[0].numpy()
+    found = all_pairs(torch.tensor(np.stack(columns, 1))[None])[0].numpy()
     transverse = np.hypot(pt, mass)
     p = np.stack([pt * np.cos(phi), pt * np.sin(phi), transverse * np.sinh(y), transverse * np.cosh(y)])
     for a in range(6):
@@ -212,14 +236,14 @@ def test_coincident_and_missing_points_interact_finitely(columns):
     momenta[0, 1] = momenta[0, 0]
     momenta[0, 4] = 0.0
     momenta[1, 0, 0], momenta[1, 1, 0] = 1e-9, 1e9
-    pairs = pair_interactions(momenta)
+    pairs = all_pairs(momenta)
     assert torch.isfinite(pairs).all()
     assert (pairs[0, 4] == 0).all()
     assert (pairs[0, :, 4] == 0).all()
     torch.testing.assert_close(pairs[0, 0, 1, 2], torch.tensor(math.log(1e-3)))
     # Single precision holds the mass of a hard, narrow pair: 2 pT^2 (cosh - cos) = (pT Delta)^2.
     narrow = torch.tensor([[[1500.0, 2.0, 0.0], [1500.0, 2.002, 0.0]]])
-    assert float(pair_interactions(narrow)[0, 0, 1, 3]) == pytest.approx(2 * math.log(1500 * 0.002), abs=2e-3)
+    assert float(all_pairs(narrow)[0, 0, 1, 3]) == pytest.approx(2 * math.log(1500 * 0.002), abs=2e-3)
 
 
 @pytest.mark.parametrize(
