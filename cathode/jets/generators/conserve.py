@@ -29,7 +29,7 @@ _TOLERANCE = 1e-10
 _LARGEST_FACTOR = 4.0
 # Constituents are moved no further than this in eta and in phi, and their distances change by no more than this factor:
 # what is left is done by the weights.
-_FARTHEST_SHIFT, _LARGEST_SCALE, _ROUNDS = 0.03, 1.2, 6
+_FARTHEST_SHIFT, _LARGEST_SCALE, _ROUNDS = 0.05, 1.5, 8
 # Changes of the dual that one step may not exceed, in nats of a constituent.
 _LONGEST_STEP = 1.0
 
@@ -63,28 +63,24 @@ def conserve(
         mass: Whether the mass is to be right too, or pT and direction alone.
         movable: ``(N, P)``, constituents whose direction may change; all if not given.
     """
-    ratio = axis[:, 3] / np.where(axis[:, 0] > 0, axis[:, 0], 1.0) if mass else None
-    relative = _moved(relative, mask, mask if movable is None else mask & movable, ratio)
-    weight = np.where(mask, relative[..., 0], 0.0)
-    eta, phi = relative[..., 1], relative[..., 2]
-    # A boost along the beam shifts the pseudorapidity of massless particles: in this frame the jet would be central if
-    # it were massless.
+    # A boost along the beam shifts the pseudorapidity of massless particles.  In the frame in which the jet, were it
+    # massless, would be central, in units of its pT: E - pT, and p_z.
     pt, jet_eta, jet_mass = axis[:, 0], axis[:, 1], axis[:, 3]
-    safe = np.where(pt > 0, pt, 1.0)
-    energy = np.sqrt(np.cosh(jet_eta) ** 2 + (jet_mass / safe) ** 2)
-    along = np.sinh(jet_eta) * np.cosh(jet_eta) - energy * np.sinh(jet_eta)
-    boosted = energy * np.cosh(jet_eta) - np.sinh(jet_eta) ** 2
+    energy = np.sqrt(np.cosh(jet_eta) ** 2 + (jet_mass / np.where(pt > 0, pt, 1.0)) ** 2)
+    excess = energy * np.cosh(jet_eta) - np.sinh(jet_eta) ** 2 - 1.0
+    slope = -np.tanh(jet_eta)
+    relative = _moved(relative, mask, mask if movable is None else mask & movable, slope, excess if mass else None)
+    weight = relative[..., 0]
+    eta, phi = relative[..., 1], relative[..., 2]
+    more = np.cosh(eta) - np.cos(phi)
+    one, zero = np.ones_like(pt), np.zeros_like(pt)
     if mass:
-        direction = np.stack([np.cos(phi), np.sin(phi), np.sinh(eta), np.cosh(eta) - np.cos(phi)], -1)
-        target = np.stack([np.ones_like(pt), np.zeros_like(pt), along, boosted - 1.0], -1)
+        direction = np.stack([np.cos(phi), np.sin(phi), np.sinh(eta), more], -1)
+        target = np.stack([one, zero, slope * excess, excess], -1)
     else:
-        # pT and direction: p_x, p_y and p_z in this frame.  The direction of a massive jet has p_z = 0 in the frame
-        # shifted by its pseudorapidity only if its own mass enters; the constituents' mass is what it is.
-        direction = np.stack([np.cos(phi), np.sin(phi)], -1)
-        target = np.stack([np.ones_like(pt), np.zeros_like(pt)], -1)
-        lab_eta = eta + jet_eta[:, None]
-        direction = np.concatenate([direction, (np.sinh(lab_eta) / np.cosh(jet_eta)[:, None])[..., None]], -1)
-        target = np.concatenate([target, np.tanh(jet_eta)[:, None]], -1)
+        # The direction alone, whatever the mass is: p_z = slope (E - pT) in this frame.
+        direction = np.stack([np.cos(phi), np.sin(phi), np.sinh(eta) - slope[:, None] * more], -1)
+        target = np.stack([one, zero, zero], -1)
     fraction, exact = _tilted(weight, np.where(mask[..., None], direction, 0.0), target)
     total = np.hypot((weight * np.cos(phi)).sum(1), (weight * np.sin(phi)).sum(1))
     scaled = weight / np.where(total > 0, total, 1.0)[:, None]
@@ -96,30 +92,42 @@ def _moved(
     relative: NDArray[np.float64],
     mask: NDArray[np.bool_],
     movable: NDArray[np.bool_],
-    ratio: NDArray[np.float64] | None,
+    slope: NDArray[np.float64],
+    excess: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
-    """A copy in which what may move has been shifted and scaled together, until centroid and spread are about right.
+    """A copy in which what may move has been shifted and scaled together, until direction and mass are about right.
 
-    To lowest order the mass over pT, ``ratio (N,)``, is the root of the weighted mean of the squared distances.
+    Args:
+        relative: ``(N, P, 3)``.
+        mask: ``(N, P)``.
+        movable: ``(N, P)``.
+        slope: ``(N,)``, p_z over E - pT.
+        excess: ``(N,)``, E - pT that is asked for, in units of pT; None: any.
     """
     relative = np.where(mask[..., None], relative, 0.0)
-    weight = relative[..., 0] / np.maximum(relative[..., 0].sum(1), 1e-300)[:, None]
-    loose = np.where(movable, weight, 0.0)
-    total = np.maximum(loose.sum(1), 1e-300)[:, None]
-    place = relative[..., 1:]
-    start, size = place.copy(), np.ones(len(relative))
+    start = relative[..., 1:].copy()
+    eta, phi = start[..., 0].copy(), start[..., 1].copy()
+    size = np.ones(len(relative))
     for _ in range(_ROUNDS):
-        shift = -(weight[..., None] * place).sum(1) / total
-        place = place + np.where(movable[..., None], shift[:, None], 0.0)
-        if ratio is None:
-            continue
-        square = (place**2).sum(2)
-        moving = (loose * square).sum(1)
-        wanted = ratio**2 - (weight * square).sum(1) + moving
-        factor = np.sqrt(np.maximum(wanted, 0.0) / np.maximum(moving, 1e-300))
-        factor = (size * factor).clip(1 / _LARGEST_SCALE, _LARGEST_SCALE) / size
-        size = size * factor
-        place = place * np.where(movable, factor[:, None], 1.0)[..., None]
+        along = (relative[..., 0] * np.cos(phi)).sum(1)
+        weight = relative[..., 0] / np.where(along > 0, along, 1.0)[:, None]
+        loose = np.where(movable, weight, 0.0)
+        total = np.maximum(loose.sum(1), 1e-300)
+        distance = np.cosh(eta) - np.cos(phi)
+        now = (weight * distance).sum(1)
+        if excess is not None:
+            moving = (loose * distance).sum(1)
+            factor = np.sqrt(np.maximum(excess - now + moving, 0.0) / np.maximum(moving, 1e-300))
+            factor = (size * factor).clip(1 / _LARGEST_SCALE, _LARGEST_SCALE) / size
+            size = size * factor
+            eta, phi = (np.where(movable, x * factor[:, None], x) for x in (eta, phi))
+        eta_shift = (slope * (now if excess is None else excess) - (weight * np.sinh(eta)).sum(1)) / total
+        phi_shift = -(weight * np.sin(phi)).sum(1) / total
+        eta, phi = (
+            np.where(movable, x + shift.clip(-_FARTHEST_SHIFT, _FARTHEST_SHIFT)[:, None], x)
+            for x, shift in ((eta, eta_shift), (phi, phi_shift))
+        )
+    place = np.stack([eta, phi], -1)
     low, high = start / _LARGEST_SCALE, start * _LARGEST_SCALE
     place = place.clip(np.minimum(low, high) - _FARTHEST_SHIFT, np.maximum(low, high) + _FARTHEST_SHIFT)
     relative[..., 1:] = np.where(movable[..., None], place, start)
