@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from cathode.classifiers.transformer.inputs import SetInputs
 from cathode.classifiers.transformer.two_sample import set_c2st
 from cathode.support.errors import UserError
 
-TINY = {"width": 8, "heads": 2, "blocks": 1, "epochs": 3, "batch_size": 64, "learning_rate": 5e-3}
+TINY = {"width": 8, "heads": 2, "blocks": 1, "pair_bias": False, "epochs": 3, "batch_size": 64, "learning_rate": 5e-3}
 
 
 @pytest.mark.parametrize("folds", [1, 2])
@@ -32,6 +33,21 @@ def test_a_correlation_between_the_points_is_found(sets):
     found = set_c2st(x, y, seed=0, settings={**TINY, "epochs": 8, "width": 16, "learning_rate": 0.01})
     assert found.auc > 0.6
     assert found.p_value < 1e-4
+
+
+def test_pairs_are_used_where_there_are_momenta():
+    """Points that coincide in pairs in one sample; the features do not say so."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for doubled in (0.0, 1.0):
+        momenta = np.stack([np.ones((500, 6)), *rng.uniform(-1, 1, (2, 500, 6))], axis=-1)
+        twins = rng.random(500) < doubled
+        momenta[twins, 3:] = momenta[twins, :3]
+        samples.append(SetInputs(np.ones((500, 6, 1)), np.ones((500, 6), bool), momenta=momenta))
+    settings = {"width": 8, "heads": 2, "blocks": 2, "epochs": 10, "batch_size": 32, "learning_rate": 0.02}
+    blind = set_c2st(*samples, seed=0, settings={**settings, "epochs": 1, "pair_bias": False})
+    assert blind.auc == pytest.approx(0.5, abs=1e-9)
+    assert set_c2st(*samples, seed=0, settings=settings).auc > 0.8
 
 
 def test_weights_undo_a_difference(sets):
