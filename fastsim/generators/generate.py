@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cathode.density.noise import NoiseRows
 from cathode.support.errors import UserError
 from cathode.support.progress import progress
 from cathode.support.seeding import derive_seed, torch_generator
@@ -22,9 +23,6 @@ __all__ = ["Generated", "check_incident", "generate", "generate_chunks"]
 
 logger = logging.getLogger(__name__)
 
-# Noise is drawn for this many showers at a time, or for fewer that need so many numbers, from a seed of their own: a
-# shower depends neither on the batch size nor on where a resumed run starts.
-_BLOCK, _BLOCK_NUMBERS = 512, 1 << 24
 _ATTEMPTS = 5
 # Energies that are mostly so far below those of the training, and within them when multiplied by 1000, are in GeV.
 _FAR_BELOW = 0.1
@@ -112,7 +110,7 @@ def generate_chunks(
     if seed < 0:
         raise UserError(f"the seed must not be negative, got {seed}")
     generator.eval()
-    noise_of = _NoiseRows(generator, seed)
+    noise_of = NoiseRows(generator, seed, "showers")
     for start in range(first, len(context), batch_size):
         stop = min(start + batch_size, len(context))
         before = time.perf_counter()
@@ -179,28 +177,6 @@ def generate(
     return Generated(
         Showers.concatenate([p.showers for p in parts]), sum(p.redrawn for p in parts), sum(p.seconds for p in parts)
     )
-
-
-class _NoiseRows:
-    """Noise of any showers of a sample; the block that was used last is kept for the next batch."""
-
-    def __init__(self, generator: ShowerGenerator, seed: int) -> None:
-        self._generator, self._seed = generator, seed
-        self._size = max(1, min(_BLOCK, _BLOCK_NUMBERS // max(1, sum(generator.noise_widths))))
-        self._last: tuple[int, Tensor] | None = None
-
-    def _block(self, number: int) -> Tensor:
-        if self._last is None or self._last[0] != number:
-            stream = torch_generator(derive_seed(self._seed, "showers", number))
-            self._last = number, self._generator.noise(self._size, generator=stream)
-        return self._last[1]
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        pieces = []
-        for number in range(start // self._size, (stop - 1) // self._size + 1):
-            first = number * self._size
-            pieces.append(self._block(number)[max(start - first, 0) : stop - first])
-        return torch.cat(pieces)
 
 
 def _unphysical(showers: Tensor, context: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cathode.density.bijections import Affine, Columns, Compose, Identity, Log, PlaceStandardize
-from cathode.density.distillation import core_of, inward, rewrapped, student_of
+from cathode.density.distillation import core_of, inward, quality_against_steps, rewrapped, student_of
 from cathode.density.lattice import LatticePoints
 from cathode.density.matching import FlowMatching
 from cathode.density.mirrored import Mirrored
@@ -156,6 +156,23 @@ def test_trajectory_objective_takes_masks() -> None:
     again = student.distillation_loss(teacher, changed, context, mask=mask, generator=torch_generator(0))
     assert losses.shape == (32,)
     torch.testing.assert_close(losses, again)
+
+
+def test_quality_against_steps_takes_masks() -> None:
+    teacher = _flow()
+    _, mask, context = _points(20)
+    student = student_of(teacher, "mean-flow")
+
+    def padding(events: torch.Tensor) -> float:
+        return float(events[~mask].abs().max())
+
+    points = quality_against_steps(
+        teacher, {"mean-flow": student}, padding, context=context, mask=mask, solvers=("euler",), teacher_steps=(2,),
+        student_steps=(1, 2), repeats=1,
+    )  # fmt: skip
+    assert [(p.name, p.steps, p.distance) for p in points] == [
+        ("teacher", 2, 0.0), ("mean-flow", 1, 0.0), ("mean-flow", 2, 0.0),
+    ]  # fmt: skip
 
 
 def test_places_break_the_symmetry_and_none_keep_it() -> None:

@@ -99,6 +99,7 @@ def quality_against_steps(
     *,
     context: Tensor | None = None,
     count: int | None = None,
+    mask: Tensor | None = None,
     solvers: Sequence[str] = ("euler", "midpoint", "rk4"),
     teacher_steps: Sequence[int] = (2, 4, 8, 16),
     student_steps: Sequence[int] = (1, 2, 4),
@@ -115,6 +116,7 @@ def quality_against_steps(
             better.
         context: ``(B, C)``, one event for each row.
         count: Number of events when there is no context.
+        mask: ``(B, P)`` for sets.
         solvers: Fixed-step or adaptive methods; an adaptive one is measured once.
         teacher_steps: Steps of the fixed-step solvers.
         student_steps: Steps of the students.
@@ -148,6 +150,7 @@ def quality_against_steps(
             steps=steps,
             context=context,
             count=count,
+            mask=mask,
             seed=seed,
             repeats=repeats,
             chunk=chunk,
@@ -165,6 +168,7 @@ def measure_quality(
     steps: int = 1,
     context: Tensor | None = None,
     count: int | None = None,
+    mask: Tensor | None = None,
     seed: int = 0,
     repeats: int = 2,
     chunk: int = 16384,
@@ -181,7 +185,7 @@ def measure_quality(
     for _ in range(repeats):
         generator = torch.Generator().manual_seed(seed)
         began = time.perf_counter()
-        events = sample(density, context, count=count, generator=generator, chunk=chunk)
+        events = sample(density, context, count=count, mask=mask, generator=generator, chunk=chunk)
         if events.is_cuda:
             torch.cuda.synchronize(events.device)
         seconds.append(time.perf_counter() - began)

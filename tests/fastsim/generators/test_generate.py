@@ -15,7 +15,6 @@ from cathode.density.registry import buildable
 from cathode.support.errors import UserError
 from cathode.support.seeding import numpy_generator
 from fastsim.data.incident import incident_energies
-from fastsim.generators import generate as module
 from fastsim.generators.generate import check_incident, generate, generate_chunks
 from fastsim.generators.generator import ShowerGenerator, load_generator, save_generator
 from fastsim.geometry import Geometry
@@ -79,7 +78,7 @@ def test_showers_do_not_depend_on_the_batches():
 
 
 def test_blocks_of_noise_are_as_small_as_memory_needs(monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK_NUMBERS", 100)
+    monkeypatch.setattr("cathode.density.noise._BLOCK_NUMBERS", 100)
     whole = generate(generator(), ENERGIES[:50], seed=1, batch_size=50).showers
     parts = generate(generator(), ENERGIES[:50], seed=1, batch_size=3).showers
     np.testing.assert_allclose(parts.energies, whole.energies, rtol=1e-5)
