@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cathode.page.html import Kind, badge, banner, cards, figure, page, paragraph, tag, write_page
 from cathode.report import sections
+from cathode.report.constituents import constituents_section
 from cathode.report.figures import all_figures
 from cathode.report.sections import symbols
 from cathode.report.verdict import Verdict, verdict
@@ -49,6 +50,7 @@ def write_report(
         sections.score_section(drawn),
         *([sections.truth_section(result.truth, drawn)] if result.truth is not None else []),
         sections.training_section(result, drawn),
+        *([constituents_section(result.constituents, drawn)] if result.constituents is not None else []),
         sections.timing_section(result),
         sections.config_section(result),
         sections.versions_section(result),

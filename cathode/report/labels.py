@@ -46,6 +46,8 @@ _LABELS = (
     (r"tau_?(\d)_?(\d)", r"\\tau_{\1\2}"),
     (r"(?:d|delta)_?r_?(?:jj)?", r"\\Delta R_{JJ}"),
     (r"p_?t_?(?:j_?)?(\d)", r"p_{T,J\1}"),
+    (r"(?:n|multiplicity)_j(\d)", r"n_{J\1}"),
+    (r"d2_j(\d)", r"D_2^{J\1}"),
 )
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "SplineFlow",
     "TemplateSettings",
     "Transformer",
+    "TransformerTrees",
     "Trees",
 ]
 
@@ -301,6 +302,29 @@ class Transformer:
 
 
 @dataclass(frozen=True)
+class TransformerTrees:
+    """Trees on what a pre-trained transformer sees in each jet, for ``inputs: constituents``:
+    ``cathode.classifiers.transformer.embedded``.
+
+    Args:
+        pretrained: Folder of the pre-trained encoder, which is not trained further.
+        members: Of the ensemble of trees.
+        variance: Fraction of the variance of the encoder's summaries that the kept principal components have.
+        device: Torch device of the encoder.
+    """
+
+    kind: Literal["transformer-trees"] = "transformer-trees"
+    pretrained: str = ""
+    members: int = 50
+    variance: float = 0.9
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        _require("classifier.model.pretrained", bool(self.pretrained), "the folder of an encoder", self.pretrained)
+        _require("classifier.model.variance", 0 < self.variance <= 1, "above 0 and at most 1", self.variance)
+
+
+@dataclass(frozen=True)
 class ClassifierSettings:
     """Data against template, cross-fitted.
 
@@ -310,7 +334,9 @@ class ClassifierSettings:
         use_mass: Give the mass to the classifier as well.
     """
 
-    model: Annotated[Trees | Mlp | Transformer, Field(discriminator="kind")] = field(default_factory=Trees)
+    model: Annotated[Trees | Mlp | Transformer | TransformerTrees, Field(discriminator="kind")] = field(
+        default_factory=Trees
+    )
     folds: int = 5
     use_mass: bool = False
 
@@ -428,7 +454,7 @@ class SearchSettings:
     executor: Literal["local", "serial", "dask"] = "local"
 
     def __post_init__(self) -> None:
-        if self.inputs == "features" and isinstance(self.classifier.model, Transformer):
+        if self.inputs == "features" and isinstance(self.classifier.model, Transformer | TransformerTrees):
             raise UserError(
                 "classifier.model: a transformer sees constituents; set inputs to constituents, or use trees"
             )

@@ -14,7 +14,7 @@ from cathode.report.figures.roc import roc_figure
 from cathode.report.figures.score import score_figure
 from cathode.report.figures.sic import sic_figure
 from cathode.report.figures.significance import significance_figure
-from cathode.report.figures.training import training_figure
+from cathode.report.figures.training import points_figure, training_figure
 from cathode.report.verdict import best_point
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "gate_figure",
     "mass_figure",
     "mass_overview_figure",
+    "points_figure",
     "roc_figure",
     "save_figures",
     "score_figure",
@@ -65,6 +66,8 @@ def all_figures(result: SearchResult, *, mass_label: str = MASS_LABEL) -> dict[s
         figures["sic"] = sic_figure(result.truth)
         figures["roc"] = roc_figure(result.truth)
     figures["training"] = training_figure(result.density.histories, result.classifier_histories)
+    if result.constituents is not None:
+        figures["training_constituents"] = points_figure(result.constituents.histories)
     return figures
 
 

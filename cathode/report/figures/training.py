@@ -16,10 +16,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["training_figure"]
+__all__ = ["points_figure", "training_figure"]
 
 # More curves than this are unreadable: median and band are drawn instead.
 _MOST_CURVES = 12
+
+
+@styled
+def points_figure(histories: Sequence[pd.DataFrame]) -> Figure:
+    """Loss against epoch of the models of the constituents, one line per model.
+
+    Args:
+        histories: Tables with ``epoch``, ``train_loss``, ``validation_loss`` and, with other stages, ``stage``.
+    """
+    figure = new_figure(4.9, 3.9)
+    kept = [t[t["stage"] == "constituents"] if "stage" in t else t for t in histories]
+    _draw(figure.subplots(), kept, "Constituents", "loss per jet")
+    return figure
 
 
 @styled

@@ -13,7 +13,8 @@ from cathode.data.injection import Truth
 from cathode.jets.dijets import DijetKinematics, in_acceptance
 from cathode.jets.readers import read_constituent_events
 from cathode.jets.schema import ConstituentEvents
-from cathode.search.composition import compose
+from cathode.search.composition import compose, regions_of
+from cathode.search.constituents.points import given_models
 from cathode.search.constituents.settings import ConstituentSettings
 from cathode.search.settings import DataSettings, SearchSettings
 from cathode.support.errors import UserError
@@ -101,11 +102,16 @@ def compose_constituents(
         given = pool.add(kept, keep_ids=True)
     found = compose(settings, given, truth, read=pool.read)
 
+    data = pool.gather(found.data)
+    if settings.constituents.models:
+        # What must not be used is refused before anything is computed or written.
+        given_models(settings.constituents, data.select(regions_of(settings).in_signal(data.mass)))
+
     def gathered(table: Events | None) -> ConstituentEvents | None:
         return None if table is None else pool.gather(table)
 
     return ConstituentInputs(
-        data=pool.gather(found.data),
+        data=data,
         truth=found.truth,
         test_background=gathered(found.test_background),
         test_signal=gathered(found.test_signal),

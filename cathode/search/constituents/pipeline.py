@@ -25,7 +25,7 @@ from cathode.search.constituents.tables import observed, without_features
 from cathode.search.constituents.template import Generated, generate_events
 from cathode.search.pipeline import SearchProducts, TemplateProducts, finish_search
 from cathode.search.results import ConstituentSummary, GateCheck
-from cathode.search.settings import SearchSettings, Transformer
+from cathode.search.settings import SearchSettings, Transformer, TransformerTrees
 from cathode.search.tasks import Runner
 from cathode.search.template import Template, mass_model
 from cathode.support.errors import UserError
@@ -263,7 +263,7 @@ def _classifier_inputs(
     if inputs.test_signal is not None:
         samples["test_signal"] = inputs.test_signal
     model, use_mass = settings.classifier.model, settings.classifier.use_mass
-    if isinstance(model, Transformer):
+    if isinstance(model, Transformer | TransformerTrees):
         return {key: _sets(events, settings) for key, events in samples.items()}
     tables = observed(samples, settings.data.features, runner, events_per_task=own.events_per_task)
     return {k: np.column_stack([t.features, t.mass]) if use_mass else t.features for k, t in tables.items()}
@@ -272,7 +272,9 @@ def _classifier_inputs(
 def _sets(events: ConstituentEvents, settings: SearchSettings) -> Any:
     model = settings.classifier.model
     # What an encoder was trained with decides whether it looks at pairs.
-    pairs = isinstance(model, Transformer) and (model.pair_bias or model.pretrained is not None)
+    pairs = isinstance(model, TransformerTrees) or (
+        isinstance(model, Transformer) and (model.pair_bias or model.pretrained is not None)
+    )
     return set_inputs(
         events,
         reference_mass=regions_of(settings).center,

@@ -31,7 +31,7 @@ from cathode.support.errors import UserError
 from cathode.support.files import sha256_of
 from cathode.support.seeding import derive_seed, numpy_generator
 
-__all__ = ["PointModel", "PointModels", "fingerprints", "fit_points", "fit_points_task"]
+__all__ = ["PointModel", "PointModels", "fingerprints", "fit_points", "fit_points_task", "given_models"]
 
 Keys = NDArray[np.uint64]
 _SEEN = "seen.npy"
@@ -117,17 +117,29 @@ def fit_points(
             has another number of constituents.
     """
     if settings.models:
-        folders = [find_model(Path(folder)) for folder in settings.models]
-    else:
-        tasks = []
-        for member, rows in enumerate(_deal(sideband, settings, seed)):
-            jets = sideband.select(rows).flat()
-            arguments = {
-                "points": jets.points,
-                "settings": _generator_settings(settings, derive_seed(seed, "points", member)),
-            }
-            tasks.append(Task(f"points-{member}", fit_points_task, arguments))
-        folders = [folder / "model" for folder in runner.run(tasks, description="constituents")]
+        return given_models(settings, signal_region)
+    tasks = []
+    for member, rows in enumerate(_deal(sideband, settings, seed)):
+        jets = sideband.select(rows).flat()
+        arguments = {
+            "points": jets.points,
+            "settings": _generator_settings(settings, derive_seed(seed, "points", member)),
+        }
+        tasks.append(Task(f"points-{member}", fit_points_task, arguments))
+    folders = [folder / "model" for folder in runner.run(tasks, description="constituents")]
+    return _checked(folders, signal_region)
+
+
+def given_models(settings: ConstituentSettings, signal_region: ConstituentEvents) -> PointModels:
+    """The models of the configuration.
+
+    Raises:
+        UserError: As :func:`fit_points`.
+    """
+    return _checked([find_model(Path(folder)) for folder in settings.models], signal_region)
+
+
+def _checked(folders: list[Path], signal_region: ConstituentEvents) -> PointModels:
     models = tuple(_load(folder) for folder in folders)
     for model in models:
         here = int(model.has_seen(signal_region).sum())
@@ -137,10 +149,10 @@ def fit_points(
                 "the sidebands only"
             )
         slots = load_generator(model.folder).particles
-        if slots != sideband.particles:
+        if slots != signal_region.particles:
             raise UserError(
-                f"{model.folder}: makes jets of up to {slots} constituents, these data have {sideband.particles}: set "
-                "constituents.particles, or train another model"
+                f"{model.folder}: makes jets of up to {slots} constituents, the data have {signal_region.particles}: "
+                "set constituents.particles, or train another model"
             )
     return PointModels(models)
 

@@ -55,8 +55,8 @@ class ConstituentSettings:
             how many, or ``fail``.
         particles: Constituents that are kept of each jet, those of largest pT; null for all that are stored.
         models: Folders of finished models of the constituents of a jet, made by an earlier search or by ``cathode jets
-            train`` (with ``data.exclude_mass`` and ``data.particles: null``); none: train ``members`` of them here.  A model that has seen an event of the signal region is
-            refused.
+            train`` (with ``data.exclude_mass`` and ``data.particles: null``); none: train ``members`` of them here.
+            A model that has seen an event of the signal region is refused.
         points: The model of the constituents of a jet and its training.
         cells: Lattice on which some of the constituents sit; null: none.
         conserve: What constituents are made to have in common with the jet that was asked for, see
