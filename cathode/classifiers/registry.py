@@ -9,6 +9,7 @@ from typing import Any
 from cathode.classifiers.base import Classifier
 from cathode.classifiers.mlp import MLPEnsemble
 from cathode.classifiers.transformer.classifier import SetClassifier
+from cathode.classifiers.transformer.embedded import EmbeddedTrees
 from cathode.classifiers.trees import TreeEnsemble
 from cathode.support.errors import UserError
 
@@ -16,11 +17,14 @@ __all__ = ["CLASSIFIERS", "SET_CLASSIFIERS", "build_classifier", "load_classifie
 
 # Of rows of features, and of sets of points.
 CLASSIFIERS: dict[str, type[TreeEnsemble] | type[MLPEnsemble]] = {"trees": TreeEnsemble, "mlp": MLPEnsemble}
-SET_CLASSIFIERS: dict[str, type[SetClassifier]] = {"transformer": SetClassifier}
+SET_CLASSIFIERS: dict[str, type[SetClassifier] | type[EmbeddedTrees]] = {
+    "transformer": SetClassifier,
+    "transformer-trees": EmbeddedTrees,
+}
 
 
-def build_classifier(description: dict[str, Any]) -> TreeEnsemble | MLPEnsemble | SetClassifier:
-    """The untrained classifier described by ``{"kind": "trees" | "mlp" | "transformer", setting: value, ...}``.
+def build_classifier(description: dict[str, Any]) -> TreeEnsemble | MLPEnsemble | SetClassifier | EmbeddedTrees:
+    """The untrained classifier described by ``{"kind": "trees" | "mlp" | "transformer" | "transformer-trees", ...}``.
 
     Raises:
         UserError: Unknown kind or setting.
@@ -51,7 +55,7 @@ def load_classifier(folder: str | Path) -> Classifier:
     return _class_of(kind).load(folder)
 
 
-def _class_of(kind: Any) -> type[TreeEnsemble] | type[MLPEnsemble] | type[SetClassifier]:
+def _class_of(kind: Any) -> type[TreeEnsemble] | type[MLPEnsemble] | type[SetClassifier] | type[EmbeddedTrees]:
     if kind in SET_CLASSIFIERS:
         return SET_CLASSIFIERS[kind]
     if kind not in CLASSIFIERS:
