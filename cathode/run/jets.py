@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from cathode.jets.commands.distill import DistillJets, distillation_settings
@@ -53,7 +54,7 @@ def run_distill_jets(command: DistillJets) -> None:
         UserError: Unusable settings, model, data or output folder; nothing is written then.
     """
     from cathode.jets.generators import load_generator, save_generator
-    from cathode.jets.generators.distill import check_teacher, distill_generator, distillation_jets
+    from cathode.jets.generators.distill import check_teacher, distill_generator, distillation_jets, teachers_data
 
     settings = distillation_settings(command)
     folder = RunFolder(command.output)
@@ -65,6 +66,10 @@ def run_distill_jets(command: DistillJets) -> None:
     teacher = load_generator(settings.model)
     check_teacher(teacher, settings)
     data = distillation_jets(teacher, settings)
+    # With other jets than its teacher's, a student has seen more than one section can say.
+    config = dataclasses.asdict(settings)
+    if not command.jets:
+        config = {"data": teachers_data(settings.model), **config}
     with folder.open(settings):
         made = distill_generator(teacher, data, settings, checkpoint_dir=folder.tasks)
         save_generator(
@@ -72,7 +77,7 @@ def run_distill_jets(command: DistillJets) -> None:
             folder / MODEL,
             history=made.history,
             provenance={"seed": settings.seed, **made.summary},
-            config=settings,
+            config=config,
         )
         write_json(folder / "results.json", made.summary)
         folder.finish()

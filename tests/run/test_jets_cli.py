@@ -96,12 +96,16 @@ def test_generate_by_number_and_like_a_file(trained: Path, tmp_path: Path, capsy
 
 @pytest.mark.parametrize("method", ["mean-flow", "consistency"])
 def test_distil(method: str, trained: Path, tmp_path: Path) -> None:
-    words = ["jets", "distill", str(trained), "--jets", "sample:lhco_constituents", "--rows", "0:150"]
+    words = ["jets", "distill", str(trained)]
+    words += ["--jets", "sample:lhco_constituents", "--rows", "0:150"] if method == "consistency" else []
     words += ["--method", method, "--epochs", "1", "--batch-size", "128", "--device", "cpu"]
     assert main([*words, "--steps", "1", "--output", str(tmp_path / "student")]) == 0
     results = json.loads((tmp_path / "student" / "results.json").read_text())
     assert results["evaluations"] == {"teacher": 4, "student": 1}
     assert set(results["milliseconds_per_jet"]) == {"teacher", "student"}
+    config = yaml.safe_load((tmp_path / "student" / "model" / "config.yaml").read_text())["config"]
+    assert config["rows"] == [0, 150]
+    assert config.get("data", {}).get("rows") == (None if method == "consistency" else [0, 150])
     made = tmp_path / "jets.h5"
     assert main(["jets", "generate", str(tmp_path / "student"), "--count", "10", "--output", str(made)]) == 0
     assert len(read_jets(made)) == 10
@@ -113,6 +117,7 @@ def test_distillation_refuses_what_it_cannot_do(trained: Path, tmp_path: Path, r
     assert "steps: must be at least 1" in refused(*words, "--steps", "0")
     assert "multiple of heads" in refused(*words, "--width", "9")
     assert "too few" in refused(*words, "--rows", "0:10")
+    assert "need --jets" in refused("distill", trained, "--output", tmp_path / "x", "--rows", "0:9")
     assert not (tmp_path / "x").exists()
 
 

@@ -23,10 +23,10 @@ class DistillJets:
 
     model: Annotated[Path, tyro.conf.Positional]
     """Model folder of the teacher, or the folder of its training run."""
-    jets: tuple[str, ...]
-    """Files of jets (or sample:NAME) like those that the teacher was trained on."""
     output: Path
     """Folder for the results; the new model is in its folder 'model'."""
+    jets: tuple[str, ...] = ()
+    """Files of jets (or sample:NAME) like those that the teacher was trained on; default: these, and their rows."""
     method: Literal["mean-flow", "consistency"] = "mean-flow"
     """Kind of student."""
     objective: Literal["identity", "trajectory"] = "identity"
@@ -35,6 +35,8 @@ class DistillJets:
     """Network evaluations of the student, for example 1, 2 or 4."""
     rows: Annotated[str | None, tyro.conf.arg(metavar="FIRST:STOP")] = None
     """First row to use and the one after the last, of all files together; default: all."""
+    exclude_mass: tuple[float, float] | None = None
+    """Leave out events of this dijet mass [TeV], LOW HIGH: the signal region of a search that the model will serve."""
     width: int | None = None
     """Width of the student's network; default: the teacher's network."""
     blocks: int | None = None
@@ -69,8 +71,7 @@ def distillation_settings(command: DistillJets) -> DistillJetsSettings:
 
     settings = DistillJetsSettings(
         model=str(find_model(command.model)),
-        jets=command.jets,
-        rows=parse_rows(command.rows),
+        **_data(command),
         method=command.method,
         objective=command.objective,
         steps=command.steps,
@@ -88,6 +89,22 @@ def distillation_settings(command: DistillJets) -> DistillJetsSettings:
     }
     training = replace(settings.training, **{name: value for name, value in given.items() if value is not None})
     return replace(settings, training=training)
+
+
+def _data(command: DistillJets) -> dict[str, Any]:
+    """The jets to learn from: given, or those of the teacher."""
+    from cathode.jets.generators.distill import teachers_data
+
+    if command.jets:
+        return {"jets": command.jets, "rows": parse_rows(command.rows), "exclude_mass": command.exclude_mass}
+    if command.rows is not None or command.exclude_mass is not None:
+        raise UserError("--rows and --exclude-mass need --jets: without it the jets are those of the teacher")
+    data = teachers_data(find_model(command.model))
+    files = data["jets"]
+    made: dict[str, Any] = {"jets": (files,) if isinstance(files, str) else tuple(files)}
+    for name in ("rows", "exclude_mass"):
+        made[name] = None if data.get(name) is None else tuple(data[name])
+    return {**made, "format": data.get("format", "auto")}
 
 
 def parse_rows(text: str | None) -> tuple[int, int] | None:

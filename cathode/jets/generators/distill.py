@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
+import yaml
 from torch import nn
 
 from cathode.density.base import ConditionalDensity
@@ -32,7 +33,15 @@ from cathode.support.seeding import derive_seed, torch_generator
 from cathode.training import FitConfig, TrainingData, fit
 from cathode.training.distillation import DistillationStep
 
-__all__ = ["DistillJetsSettings", "DistilledJets", "check_teacher", "distill_generator", "distillation_jets"]
+__all__ = [
+    "DistillJetsSettings",
+    "DistilledJets",
+    "check_teacher",
+    "distill_generator",
+    "distillation_jets",
+    "milliseconds_per_jet",
+    "teachers_data",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +58,7 @@ class DistillJetsSettings:
         jets: Files, or ``sample:NAME``: what the teacher was trained on, or other jets like these.
         format: Of the files, as in training.
         rows: First row and the one after the last, of all files together; null: all.
+        exclude_mass: As in training.
         validation: Fraction of the jets on which student and teacher are compared.
         method: ``mean-flow`` or ``consistency``.
         objective: Of mean flow: ``identity`` learns from jets, ``trajectory`` from paths of the teacher alone.
@@ -64,6 +74,7 @@ class DistillJetsSettings:
     jets: Files = ("sample:lhco_constituents",)
     format: str = "auto"
     rows: tuple[int, int] | None = None
+    exclude_mass: tuple[float, float] | None = None
     validation: float = 0.05
     method: Literal["mean-flow", "consistency"] = "mean-flow"
     objective: Literal["identity", "trajectory"] = "identity"
@@ -122,6 +133,24 @@ def check_teacher(teacher: JetGenerator, settings: DistillJetsSettings) -> None:
         _student(_core(teacher), settings)
 
 
+def teachers_data(folder: str | Path) -> dict[str, Any]:
+    """The data section of the configuration that the model in ``folder`` was trained with.
+
+    Raises:
+        UserError: The model folder does not say.
+    """
+    path = Path(folder) / "config.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable as YAML: {error}") from error
+    config = content.get("config") if isinstance(content, dict) else None
+    data = config.get("data") if isinstance(config, dict) else None
+    if not isinstance(data, dict) or "jets" not in data:
+        raise UserError(f"{path}: does not say which jets the model was trained on: give some with --jets")
+    return data
+
+
 def distillation_jets(teacher: JetGenerator, settings: DistillJetsSettings) -> LearningJets:
     """Jets as the teacher saw them in its training.
 
@@ -133,6 +162,7 @@ def distillation_jets(teacher: JetGenerator, settings: DistillJetsSettings) -> L
             jets=settings.jets,
             format=settings.format,
             rows=settings.rows,
+            exclude_mass=settings.exclude_mass,
             particles=teacher.particles,
             axis="constituents" if teacher.complete else "file",
             types=bool(teacher.types),
