@@ -86,9 +86,7 @@ def read_all(settings: JetDataSettings) -> Jets:
     return jets.select(keep)
 
 
-def learning_jets(
-    settings: JetDataSettings, *, seed: int, type_names: tuple[int, ...] | None = None
-) -> LearningJets:
+def learning_jets(settings: JetDataSettings, *, seed: int, type_names: tuple[int, ...] | None = None) -> LearningJets:
     """Read, split at random by ``seed``, and bring into the coordinates of the stages.
 
     Args:
