@@ -66,7 +66,8 @@ def evaluate_jets(
     with _timed(seconds, "constituents"):
         columns = [constituent_columns(s.jets) for s in (first, second)]
         pair = None if floor is None else (constituent_columns(floor[0].jets), constituent_columns(floor[1].jets))
-        drawn += histograms(columns[0], columns[1], pair, seed=settings.seed)
+        owners = np.nonzero(first.jets.mask)[0], np.nonzero(second.jets.mask)[0]
+        drawn += histograms(columns[0], columns[1], pair, owners=owners, seed=settings.seed)
     with _timed(seconds, "distances"):
         scores = distances(first, second, floor, settings)
     with _timed(seconds, "two-sample tests"):

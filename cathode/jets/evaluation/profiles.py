@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cathode.comparison.wasserstein import wasserstein
 from cathode.jets.evaluation.results import Images, PairedHistogram, Ranks
@@ -14,6 +15,8 @@ from cathode.jets.schema import Jets
 from cathode.support.seeding import numpy_generator
 
 __all__ = ["CONSTITUENTS", "constituent_columns", "histograms", "images", "ranks"]
+
+Integers = NDArray[np.int64]
 
 #: Spectra of constituents: label and whether the axis is logarithmic.
 CONSTITUENTS = {
@@ -47,6 +50,7 @@ def histograms(
     generated: Mapping[str, Floats],
     floor: tuple[Mapping[str, Floats], Mapping[str, Floats]] | None,
     *,
+    owners: tuple[Integers, Integers] | None = None,
     seed: int,
 ) -> list[PairedHistogram]:
     """Every column of both samples in common bins, with its distance.
@@ -55,6 +59,7 @@ def histograms(
         reference: Values by name, one per jet or one per constituent.
         generated: The same.
         floor: The same of truth and truth.
+        owners: Of constituents, the jet that each belongs to, for both samples.
         seed: Of the distances' groups.
     """
     found = []
@@ -64,6 +69,8 @@ def histograms(
         pair = values, generated[name]
         edges = _edges(values, logarithmic)
         counts = [np.histogram(v, edges)[0].astype(np.float64) for v in pair]
+        owner = (None, None) if owners is None else owners
+        errors = [_errors(v, o, c, edges) for v, o, c in zip(pair, owner, counts, strict=True)]
         outside = [(int((v < edges[0]).sum()), int((v > edges[-1]).sum())) for v in pair]
         found.append(
             PairedHistogram(
@@ -73,7 +80,9 @@ def histograms(
                 kind="constituent" if constituent else "jet",
                 edges=edges,
                 reference=counts[0],
+                reference_error=errors[0],
                 generated=counts[1],
+                generated_error=errors[1],
                 outside=(outside[0], outside[1]),
                 logarithmic=logarithmic,
                 w1=wasserstein(*_thinned([pair[1], pair[0]], seed), seed=seed),
@@ -117,6 +126,17 @@ def _edges(values: Floats, logarithmic: bool) -> Floats:
         step = max(1, int(np.ceil((high - low + 1) / _BINS)))
         return np.arange(np.floor(low) - 0.5, np.ceil(high) + 0.5 + step, step)
     return np.linspace(low, high, _BINS + 1)
+
+
+def _errors(values: Floats, owner: Integers | None, counts: Floats, edges: Floats) -> Floats:
+    """Standard errors of the counts ``(bins,)``: from the scatter of the jets, if values belong to jets."""
+    if owner is None:
+        return np.sqrt(counts)
+    bins, jets = len(counts), int(owner.max(initial=-1)) + 1
+    place = np.searchsorted(edges, values, side="right") - 1
+    inside = (place >= 0) & (place < bins)
+    per_jet = np.bincount(owner[inside] * bins + place[inside], minlength=jets * bins).reshape(jets, bins)
+    return np.asarray(np.sqrt(jets * per_jet.var(axis=0)))
 
 
 def _thinned(pair: Sequence[Floats], seed: int) -> list[Floats]:

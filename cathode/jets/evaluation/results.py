@@ -34,8 +34,10 @@ class Score:
         label: In words.
         value: For generated jets against the reference.
         error: Standard deviation over the batches that were drawn, or standard error.
-        floor: For truth against truth; None if that was not asked for.
-        floor_error: Its error.
+        floor: For truth against truth; None if that was not asked for.  For W1M, W1P and W1EFP the mean over several
+            random divisions of the true jets.
+        floor_error: Its error; for W1M, W1P and W1EFP the standard deviation over the divisions, which is how far the
+            value of a perfect generator scatters.
         better: Whether a good generator has a ``low`` or a ``high`` value.
     """
 
@@ -78,6 +80,7 @@ class PairedHistogram:
         kind: ``jet`` (one entry per jet) or ``constituent``.
         edges: ``(bins + 1,)``.
         reference, generated: Counts ``(bins,)``.
+        reference_error, generated_error: Their standard errors ``(bins,)``; constituents of one jet are correlated.
         outside: Counts below and above the edges, ``((reference, generated), ...)``.
         logarithmic: Draw the axis with a logarithmic scale.
         w1: 1-Wasserstein distance in standard deviations of the reference, with what chance gives.
@@ -90,7 +93,9 @@ class PairedHistogram:
     kind: Literal["jet", "constituent"]
     edges: Floats
     reference: Floats
+    reference_error: Floats
     generated: Floats
+    generated_error: Floats
     outside: tuple[tuple[int, int], tuple[int, int]]
     logarithmic: bool
     w1: Estimate

@@ -17,6 +17,7 @@ from cathode.jets.metrics.wasserstein import W1EFP_NAMES
 from cathode.jets.observables import graphs, observables, w1efp_graphs
 from cathode.jets.observables.padded import Floats
 from cathode.jets.schema import Jets
+from cathode.support.seeding import numpy_generator
 
 __all__ = ["Sample", "distances", "two_sample_tests"]
 
@@ -25,6 +26,8 @@ _TREES = {False: 40_000, True: 10_000}
 _TRANSFORMER = {False: 20_000, True: 6_000}
 # Library settings of coverage, and fewer for a quick look.
 _COVERAGE = {False: (100, 10), True: (40, 3)}
+# Random divisions of the true jets for the floor.
+_DIVISIONS = {False: 8, True: 4}
 # Below so many jets the library's protocols for FPD and KPD mean little.
 _LEAST_FOR_PROTOCOL = 10_000
 
@@ -62,6 +65,14 @@ class Sample:
             return observables(self.jets, self.names)
         return {name: values[self.rows] for name, values in self.whole.observables.items()}
 
+    @staticmethod
+    def joined(first: Sample, second: Sample) -> Sample:
+        """All jets of both, with the features that the distances need."""
+        pool = Sample(Jets.concatenate([first.jets, second.jets]), first.names)
+        for name in ("mass", "efps"):
+            pool.__dict__[name] = np.concatenate([getattr(first, name), getattr(second, name)])
+        return pool
+
     def take(self, rows: np.ndarray) -> Sample:
         """The jets of these rows."""
         return Sample(self.jets.select(rows), self.names, self, rows)
@@ -74,8 +85,8 @@ def distances(
     reference: Sample, generated: Sample, floor: tuple[Sample, Sample] | None, settings: JetsEvaluationSettings
 ) -> list[Score]:
     """Every distance, with that of truth and truth beside it."""
-    found = _distances(reference, generated, settings)
-    below = {} if floor is None else _distances(*floor, settings)
+    found = _resampled(reference, generated, settings) | _others(reference, generated, settings)
+    below = {} if floor is None else _floor(*floor, settings) | _others(*floor, settings)
     scores = []
     for name, (value, error) in found.items():
         own = below.get(name)
@@ -93,8 +104,20 @@ def distances(
     return scores
 
 
-def _distances(first: Sample, second: Sample, settings: JetsEvaluationSettings) -> Values:
-    """Values and errors by name."""
+def _floor(first: Sample, second: Sample, settings: JetsEvaluationSettings) -> Values:
+    """Resampled distances of truth and truth: mean and standard deviation over random divisions of all the jets."""
+    pool = Sample.joined(first, second)
+    values: dict[str, list[float]] = {}
+    for k in range(_DIVISIONS[settings.quick]):
+        order = numpy_generator(settings.seed, "evaluation", "division", k).permutation(len(pool.jets))
+        parts = pool.take(order[: len(first.jets)]), pool.take(order[len(first.jets) :])
+        for name, (value, _) in _resampled(*parts, settings).items():
+            values.setdefault(name, []).append(value)
+    return {name: (float(np.mean(v)), float(np.std(v))) for name, v in values.items()}
+
+
+def _resampled(first: Sample, second: Sample, settings: JetsEvaluationSettings) -> Values:
+    """W1M, W1P and W1EFP with their spread over the batches."""
     draws = {
         "num_eval_samples": settings.num_eval_samples,
         "num_batches": settings.num_batches,
@@ -110,6 +133,12 @@ def _distances(first: Sample, second: Sample, settings: JetsEvaluationSettings) 
     columns = [graphs(4).index(graph) for graph in w1efp_graphs()]
     polynomials = w1_of_features(first.efps[:, columns], second.efps[:, columns], W1EFP_NAMES, **draws)
     found["w1efp"] = polynomials.average
+    return found
+
+
+def _others(first: Sample, second: Sample, settings: JetsEvaluationSettings) -> Values:
+    """What is not resampled jet by jet."""
+    found: Values = {}
     for name, function in (("fpd", jet_fpd), ("kpd", jet_kpd)):
         strict = function(first.efps, second.efps)
         found[name] = strict.value, strict.error

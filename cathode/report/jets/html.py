@@ -103,7 +103,8 @@ def _scores(result: JetsEvaluation, drawn: Figures) -> p.Section:
             numeric=(1, 2, 3),
             caption="W1M, W1P and W1EFP as the JetNet library defines them: mean and standard deviation over"
             f" {result.settings.num_batches} batches of {result.settings.num_eval_samples:,} jets drawn with"
-            f" replacement. Truth against truth: {result.floor_note}.",
+            f" replacement. Truth against truth: {result.floor_note}; for these three, mean and standard deviation over"
+            " random divisions of the true jets, which is how far a perfect generator scatters.",
         ),
         p.figure(
             drawn["scores"],

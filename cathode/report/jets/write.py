@@ -54,7 +54,8 @@ def write_evaluation(result: JetsEvaluation, output: str | Path, *, overwrite: b
     check_folder(output, overwrite=overwrite)
     with atomic_directory(output) as folder:
         drawn = all_figures(result)
-        write_figures(drawn, folder / "figures")
+        # PDF takes as long as everything else here.
+        write_figures(drawn, folder / "figures", kinds=("png",) if result.settings.quick else ("png", "pdf"))
         write_report(result, folder / "report.html", figures=drawn)
         write_json(
             folder / "provenance.json",
