@@ -133,6 +133,9 @@ def test_generation_refuses_what_it_cannot_do(trained: Path, tmp_path: Path, ref
     assert "exclude each other" in refused(*words, "--like", "sample:lhco_constituents", "--type", 1)
     assert "10 jets from row" in refused(*words, "--like", "sample:lhco_constituents", "--start", 4995, "--count", 11)
     assert "no such model folder" in refused("generate", tmp_path / "nothing", "--count", 3, "--output", output)
+    assert "suffix must be" in refused("generate", trained, "--output", tmp_path / "x.csv", "--count", 3)
+    assert "needs at least 1 steps" in refused(*words, "--count", 3, "--steps", 0)
+    assert not any(tmp_path.iterdir())
     output.touch()
     assert "exists: add --overwrite" in refused(*words, "--count", 3)
     assert output.stat().st_size == 0

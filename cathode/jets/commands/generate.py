@@ -13,7 +13,10 @@ from cathode.support.errors import UserError
 from cathode.support.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cathode.jets.generators import Conditions, JetGenerator
+    from cathode.jets.schema import Jets
 
 __all__ = ["GenerateJets", "run_generate", "with_steps"]
 
@@ -53,7 +56,6 @@ def run_generate(command: GenerateJets) -> None:
         UserError: No such model, or conditions that do not fit it; nothing is written then.
     """
     from cathode.jets.generators import generate_chunks, load_generator
-    from cathode.jets.schema import Jets
     from cathode.jets.writers import write_jets
     from cathode.training.environment import choose_device, own_threads
 
@@ -73,13 +75,17 @@ def run_generate(command: GenerateJets) -> None:
     if command.steps is not None:
         generator = with_steps(generator, command.steps)
     conditions = _conditions(command, generator)
-    parts, seconds, inexact = [], 0.0, 0
-    with own_threads(), progress(description="generating", total=conditions.count, unit="jet") as bar:
+    seconds, inexact = 0.0, 0
+
+    def made() -> Iterator[Jets]:
+        nonlocal seconds, inexact
         for part in generate_chunks(generator, conditions, seed=command.seed, batch_size=command.batch_size):
-            parts.append(part.jets)
             seconds, inexact = seconds + part.seconds, inexact + part.inexact
             bar.update(len(part.jets))
-    write_jets(Jets.concatenate(parts), command.output)
+            yield part.jets
+
+    with own_threads(), progress(description="generating", total=conditions.count, unit="jet") as bar:
+        write_jets(made(), command.output)
     speed = 1e3 * seconds / conditions.count
     note = f", {inexact} do not add up exactly" if generator.conserve != "none" else ""
     print(f"{conditions.count} jets{note}, {speed:.3g} ms per jet: {command.output}")
