@@ -129,6 +129,7 @@ def test_mistakes_cost_one_line_and_leave_nothing(searched, sets, cathode, tmp_p
         (["search", sets, "--set", "regions.signal=[2.7,3.0]", *_given(searched)], "events of the signal region"),
         (["search", sets, "--set", "constituents.particles=19", *_given(searched)], "makes jets of up to 20"),
         (["search", sets, "--set", "constituents.models=nowhere"], "nowhere"),
+        (["search", sets, "--set", "classifier.model.pretrained=nowhere"], "cannot be read as a pre-trained encoder"),
         (["search", sets, "--set", "constituents.outside=fail"], "outside the acceptance"),
         (["search", sets, "--set", "data.mass=mjj2"], "data.mass belongs to tables"),
         (["search", sets, "--set", "inputs=features"], "a transformer sees constituents"),

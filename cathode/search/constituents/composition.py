@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cathode.classifiers.transformer.pretrained import pretrained_architecture
 from cathode.data.events import Events
 from cathode.data.injection import Truth
 from cathode.jets.dijets import DijetKinematics, in_acceptance
@@ -16,7 +17,7 @@ from cathode.jets.schema import ConstituentEvents
 from cathode.search.composition import compose, regions_of
 from cathode.search.constituents.points import given_models
 from cathode.search.constituents.settings import ConstituentSettings
-from cathode.search.settings import DataSettings, SearchSettings
+from cathode.search.settings import DataSettings, SearchSettings, Transformer
 from cathode.support.errors import UserError
 
 __all__ = ["ConstituentInputs", "accepted", "compose_constituents", "read_accepted"]
@@ -106,6 +107,10 @@ def compose_constituents(
     if settings.constituents.models:
         # What must not be used is refused before anything is computed or written.
         given_models(settings.constituents, data.select(regions_of(settings).in_signal(data.mass)))
+
+    classifier = settings.classifier.model
+    if isinstance(classifier, Transformer) and classifier.pretrained is not None:
+        pretrained_architecture(classifier.pretrained)
 
     def gathered(table: Events | None) -> ConstituentEvents | None:
         return None if table is None else pool.gather(table)
