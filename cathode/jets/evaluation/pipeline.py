@@ -23,6 +23,8 @@ __all__ = ["evaluate_jets"]
 logger = logging.getLogger(__name__)
 
 _LEAST_JETS = 200
+# Difference of the mean share of the jet's pT that the constituents carry: no generator is that wrong, axes are.
+_AXIS_TOLERANCE = 0.02
 
 
 def evaluate_jets(
@@ -56,6 +58,7 @@ def evaluate_jets(
     notes: list[str] = []
     first = _prepared(reference, "reference", settings, notes)
     second = _prepared(generated, "generated", settings, notes)
+    _compare_axes(first.jets, second.jets, notes)
     floor, floor_note = None, "not computed"
     if settings.floor:
         floor, floor_note = _floor(first, truth, settings, notes)
@@ -122,6 +125,18 @@ def _floor(
     half = len(order) // 2
     parts = reference.take(np.sort(order[:half])), reference.take(np.sort(order[half : 2 * half]))
     return parts, f"two halves of the reference, {half} jets each"
+
+
+def _compare_axes(reference: Jets, generated: Jets, notes: list[str]) -> None:
+    """Say so if the axes of the two samples are plainly not of the same kind."""
+    shares = [float(jets.relative()[..., 0].sum(axis=1).mean()) for jets in (reference, generated)]
+    if abs(shares[0] - shares[1]) > _AXIS_TOLERANCE:
+        note = (
+            f"Constituents carry {shares[0]:.3f} of the pT of the jet's axis in the reference and {shares[1]:.3f} in"
+            " the generated jets: are both axes those of the whole jet? If not, compare with own-axis."
+        )
+        logger.warning(note)
+        notes.append(note)
 
 
 @contextmanager

@@ -187,6 +187,7 @@ def _draw(main: Axes, lower: Axes, one: PairedHistogram) -> None:
     filled = first[first > 0]
     if len(filled) and largest > 10**_DECADES * float(np.median(filled)):
         main.set_yscale("log")
+        main.set_ylabel("log scale", loc="center", fontsize=8)
     elif largest > 0:
         main.set_ylim(0, 1.05 * largest)
     headroom(main, 0.2)

@@ -224,3 +224,14 @@ def test_the_floor_is_an_average_over_divisions(same, wide):
         score = wide.score(name)
         assert 0 < score.floor_error < score.floor
         assert abs(same.score(name).value - same.score(name).floor) < 5 * same.score(name).floor_error, name
+
+
+def test_axes_of_another_kind_are_noticed():
+    jets = toy_jets(14)
+    cut = jets.leading(3)
+    settings = dataclasses.replace(LIGHT, particles=3, classifiers=False, floor=False)
+    found = evaluate_jets(jets, cut.with_own_axis(), settings)
+    assert len(found.notes) == 1
+    assert "are both axes those of the whole jet?" in found.notes[0]
+    assert evaluate_jets(jets, cut, settings).notes == ()
+    assert evaluate_jets(jets, cut.with_own_axis(), dataclasses.replace(settings, own_axis=True)).notes == ()
