@@ -52,7 +52,7 @@ class JetDataSettings:
         rows: First row and the one after the last, of all files together; rows are jets, or events in files of events;
             null: all.
         exclude_mass: Leave out events of this dijet mass [TeV], that of all stored constituents: the signal region of a
-            search that the model will serve.  For files of events only; rows then count events before they are left out.
+            search that the model will serve.  For files of events only; rows count events before they are left out.
         particles: Leading constituents that are kept; null: all that are stored.
         axis: ``constituents``: a jet is the sum of the constituents that are kept, and complete; ``file``: the axis
             of the file, of which the constituents are a part.
