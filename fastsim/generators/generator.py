@@ -23,6 +23,7 @@ from cathode.density.folder import load_density, save_density
 from cathode.density.registry import buildable
 from cathode.support.errors import UserError
 from fastsim.generators.conserve import conserve
+from fastsim.generators.points import PointShowers as _PointShowers  # noqa: F401 (folders may hold one)
 from fastsim.geometry import Geometry
 
 __all__ = ["ShowerGenerator", "load_generator", "save_generator"]

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from cathode.support.errors import UserError
 from cathode.training.config import FitConfig
+from fastsim.generators.points.settings import PointsShape
 from fastsim.generators.shape import FramedShape
 from fastsim.generators.u_variables import UVariableEnergies
 
@@ -146,7 +147,7 @@ class EnergySettings:
 class ShapeSettings:
     """The shape stage."""
 
-    model: Annotated[AutoregressiveShape | FramedShape, Field(discriminator="kind")] = field(
+    model: Annotated[AutoregressiveShape | FramedShape | PointsShape, Field(discriminator="kind")] = field(
         default_factory=AutoregressiveShape
     )
     training: FitConfig = field(

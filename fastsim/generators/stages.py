@@ -17,6 +17,8 @@ from fastsim.generators.autoregressive import autoregressive_energies, autoregre
 from fastsim.generators.cyclic import turns_whole
 from fastsim.generators.data import EnergyData, ShapeData
 from fastsim.generators.order import rotation_blocks
+from fastsim.generators.points.settings import PointsShape
+from fastsim.generators.points.train import check_points, fit_points_shape
 from fastsim.generators.settings import (
     AutoregressiveEnergies,
     AutoregressiveShape,
@@ -59,6 +61,11 @@ def check_stages(settings: GeneratorSettings, geometry: Geometry) -> None:
             rotation_blocks(geometry)
         if shape.structure == "sequence" and geometry.shape is None:
             raise UserError(f"shape.model.structure: layers of {geometry.name!r} differ, they cannot share one network")
+        return
+    if isinstance(shape, PointsShape):
+        check_points(shape, geometry, settings.shape.training)
+        if settings.data.stream:
+            raise UserError("data.stream: the shape model 'points' needs all showers in memory; use fewer (data.rows)")
         return
     if shape.frame == "cyclic-copula" and not turns_whole(geometry):
         raise UserError(
@@ -115,6 +122,21 @@ def fit_shape(
         return _fit(density, data, settings.training, "shape", seed=seed, checkpoint_dir=checkpoint_dir)
     if not isinstance(train, TrainingData) or not isinstance(validation, TrainingData):
         raise UserError("data.stream: this shape model needs all showers in memory")
+    if isinstance(model, PointsShape):
+        try:
+            points = fit_points_shape(
+                model,
+                geometry,
+                train,
+                validation,
+                settings.training,
+                threshold=threshold,
+                seed=seed,
+                checkpoint_dir=checkpoint_dir,
+            )
+        except NonFiniteError as error:
+            raise UserError(f"training of the shape stage: {error}") from error
+        return StageFit(points.density, points.history, points.summary)
     assert train.context is not None
     assert validation.context is not None
     framed = fit_framed_shape(
