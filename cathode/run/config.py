@@ -140,7 +140,7 @@ _TAGS = {
     "autoregressive", "maf", "nflows-maf", "rqs-autoregressive", "rqs-coupling", "nflows-rqs-autoregressive",
     "nflows-rqs-coupling", "flow-matching", "edm", "trees", "mlp", "transformer", "framed", "u-variables",
     "point-sequence", "epic-gan", "epic", "set-transformer",
-    "function-after", "epic", "set-transformer", "point-sequence", "epic-gan",
+    "function-after",
 }  # fmt: skip
 
 
