@@ -27,7 +27,7 @@ _TRANSFORMER = {False: 20_000, True: 6_000}
 # Library settings of coverage, and fewer for a quick look.
 _COVERAGE = {False: (100, 10), True: (40, 3)}
 # Random divisions of the true jets for the floor.
-_DIVISIONS = {False: 8, True: 4}
+_DIVISIONS = {False: 16, True: 8}
 # Below so many jets the library's protocols for FPD and KPD mean little.
 _LEAST_FOR_PROTOCOL = 10_000
 
