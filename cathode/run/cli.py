@@ -20,6 +20,7 @@ from cathode.jets.commands.distill import DistillJets
 from cathode.jets.commands.evaluate import EvaluateJets
 from cathode.jets.commands.generate import GenerateJets
 from cathode.jets.commands.observables import Observables
+from cathode.jets.commands.pretrain import PretrainJets
 from cathode.jets.commands.train import TrainJets
 from cathode.jets.generate.settings import GenerateSettings
 from cathode.support.errors import UserError
@@ -242,6 +243,12 @@ def _convert_jets(command: ConvertJets) -> None:
     print(run_convert(command))
 
 
+def _pretrain_jets(command: PretrainJets) -> None:
+    from cathode.jets.commands.pretrain import run_pretrain
+
+    print(f"encoder: {run_pretrain(command)}")
+
+
 def _jet_observables(command: Observables) -> None:
     from cathode.jets.commands.observables import run_observables
 
@@ -267,6 +274,7 @@ _COMMANDS: dict[type[Any], Callable[[Any], None]] = {
     EvaluateJets: _evaluate_jets,
     ConvertJets: _convert_jets,
     Observables: _jet_observables,
+    PretrainJets: _pretrain_jets,
 }
 
 
@@ -277,6 +285,7 @@ _JETS: dict[str, type[Any]] = {
     "evaluate": EvaluateJets,
     "convert": ConvertJets,
     "observables": Observables,
+    "pretrain": PretrainJets,
 }
 
 

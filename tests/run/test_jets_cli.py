@@ -178,3 +178,23 @@ def test_configurations_of_the_analysis_are_valid(name: str) -> None:
 
     settings = load_settings(JetGeneratorSettings, ANALYSIS / name)
     assert settings.data.cells is not None
+
+
+def test_pretraining_leaves_an_encoder_that_a_classifier_takes(tmp_path: Path, capsys, refused) -> None:
+    from cathode.classifiers.transformer.pretrained import pretrained_architecture
+
+    output = tmp_path / "encoder"
+    words = ["jets", "pretrain", "sample:lhco_constituents", "--output", str(output), "--rows", "0", "200"]
+    words += ["--signal", "sample:lhco_constituents_signal", "--exclude-mass", "3.6", "3.7", "--targets", "tau21"]
+    words += ["--particles", "8", "--width", "16", "--blocks", "1", "--epochs", "1"]
+    assert main(words) == 0
+    assert f"encoder: {output}" in capsys.readouterr().out
+    assert pretrained_architecture(output).width == 16
+    assert [p.name for p in tmp_path.iterdir()] == ["encoder"]
+    assert "exists: choose another" in refused(*words[1:])
+    other = tmp_path / "other"
+    common = ("pretrain", "sample:lhco_constituents", "--output", other)
+    assert "no observable 'size'" in refused(*common, "--targets", "size")
+    assert "too few to learn from" in refused(*common, "--mass", 20, 30)
+    assert "nothing to learn" in refused(*common, "--targets")
+    assert not other.exists()
