@@ -21,6 +21,7 @@ from cathode.classifiers.registry import build_classifier
 from cathode.search.settings import ClassifierSettings
 from cathode.search.tasks import Runner, Task
 from cathode.statistics.efficiency import fold_thresholds
+from cathode.support.files import sha256_of
 from cathode.support.seeding import numpy_generator
 
 __all__ = ["Scores", "cross_fit", "run_part"]
@@ -32,6 +33,7 @@ Folds = NDArray[np.int64]
 _MEMBERS_PER_TASK = 10
 # A transformer trains for minutes: each member is a task, and a killed one goes on from its checkpoint.
 _SLOW = "transformer"
+_EMBEDDED = "transformer-trees"
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def cross_fit(
         build_classifier(dict(model)),
         folds=settings.folds,
         seed=seed,
-        members_per_task=1 if settings.model.kind == _SLOW else _MEMBERS_PER_TASK,
+        members_per_task=_members_per_task(settings.model.kind),
     )
     parts = fitting.tasks(data, template, data_id=data_id, data_weight=data_weight)
     dealt = {
@@ -142,12 +144,30 @@ def _task(
             "data_fold": part.data_fold,
             "template_fold": part.template_fold,
             "evaluation": {key: x[dealt[key] == part.fold] for key, x in evaluation.items()},
+            **_encoder_of(parameters),
         },
     )
 
 
-def run_part(folder: Path, *, classifier: dict[str, Any], **arguments: Any) -> None:
-    """Train one part of one fold's ensemble and store its scores in ``folder / "scores.npz"``."""
+def _members_per_task(kind: str) -> int | None:
+    """Members of an ensemble that one task trains; None: all of a fold."""
+    if kind == _SLOW:
+        return 1
+    # Embedding the events takes longer than all trees on them.
+    return None if kind == _EMBEDDED else _MEMBERS_PER_TASK
+
+
+def _encoder_of(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """What else decides a result of a classifier that starts from an encoder: its weights, not where they lie."""
+    folder = parameters.get("pretrained")
+    return {"encoder": sha256_of(Path(folder) / "encoder.safetensors")} if folder else {}
+
+
+def run_part(folder: Path, *, classifier: dict[str, Any], encoder: str | None = None, **arguments: Any) -> None:
+    """Train one part of one fold's ensemble and store its scores in ``folder / "scores.npz"``.
+
+    ``encoder`` is the hash of the pre-trained weights: with others this is another task.
+    """
     if classifier["kind"] == _SLOW:
         classifier = classifier | {"checkpoint_dir": str(folder / "checkpoint")}
     result = run_fold(FoldTask(classifier=build_classifier(classifier), **arguments))

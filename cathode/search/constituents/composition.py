@@ -109,7 +109,7 @@ def compose_constituents(
         given_models(settings.constituents, data.select(regions_of(settings).in_signal(data.mass)))
 
     classifier = settings.classifier.model
-    if isinstance(classifier, Transformer) and classifier.pretrained is not None:
+    if isinstance(classifier, Transformer | TransformerTrees) and classifier.pretrained is not None:
         pretrained_architecture(classifier.pretrained)
 
     def gathered(table: Events | None) -> ConstituentEvents | None:
