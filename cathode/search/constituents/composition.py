@@ -17,7 +17,7 @@ from cathode.jets.schema import ConstituentEvents
 from cathode.search.composition import compose, regions_of
 from cathode.search.constituents.points import given_models
 from cathode.search.constituents.settings import ConstituentSettings
-from cathode.search.settings import DataSettings, SearchSettings, Transformer
+from cathode.search.settings import DataSettings, SearchSettings, Transformer, TransformerTrees
 from cathode.support.errors import UserError
 
 __all__ = ["ConstituentInputs", "accepted", "compose_constituents", "read_accepted"]
