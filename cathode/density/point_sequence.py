@@ -15,6 +15,8 @@ et al., arXiv 2303.07364, who use discrete tokens).  Deviations from JetGPT, eac
 * Every token carries the running moments of the points so far: their sum, centroid and spread, what is left of them,
   and where the rest would have to be for the centroid to be 0.
 * The position is one two-dimensional mixture with correlations, and it comes after the amount.
+* Part of that mixture sits on the points so far, with widths over several orders of magnitude: points come in clusters
+  within clusters, which Gaussians at freely predicted places blur.
 * Points may sit on a lattice (cells of a detector): the flag tells which do.  For these the density is one of cells,
   learned through uniform noise within the cell (Theis et al., arXiv 1511.01844, eq. 5), and a sampled position is
   moved to the centre of its cell *before* the next point is drawn.
@@ -41,6 +43,11 @@ _LOG_2PI = math.log(2 * math.pi)
 # Columns of noise of a point: component and value of the amount, the flag, component and values of the position.
 _NOISE = 6
 _TOKEN = 22
+# Around earlier points: size of queries and keys, logarithms of the first widths and logit of the first weights.
+_NEAR_WIDTH = 32
+_NEAR_SCALES = (math.log(0.002), math.log(0.008), math.log(0.03), math.log(0.1))
+_NEAR_WEIGHT = -3.0
+_NEAR_LOG_SCALE = (-9.0, 0.5)
 
 
 class _Block(nn.Module):
@@ -91,6 +98,24 @@ class _Moments(NamedTuple):
     second: Tensor
 
 
+class _Near(NamedTuple):
+    """Earlier points that others may lie close to: keys ``(B, M, 32 + S)`` and positions ``(B, M, 2)``."""
+
+    keys: Tensor
+    positions: Tensor
+
+    def up_to(self, count: int) -> _Near:
+        return _Near(self.keys[:, :count], self.positions[:, :count])
+
+
+class _Spots(NamedTuple):
+    """Gaussians around points: logits and log-widths ``(B, P, M, S)``, centres ``(B, M, 2)``."""
+
+    logits: Tensor
+    log_scale: Tensor
+    positions: Tensor
+
+
 def _products(amount: Tensor, position: Tensor) -> _Moments:
     u, v = position[..., 0], position[..., 1]
     squares = torch.stack([u * u, u * v, v * v], dim=-1)
@@ -114,6 +139,8 @@ class PointSequence(ConditionalDensity):
         amount_components: Of the mixture for amounts.
         head_width: Hidden size of the networks between transformer and mixtures.
         position_scale: Distances well below it are seen linearly, above it logarithmically (``asinh``).
+        near: Leading points that later ones may lie close to: the mixture for positions then has a Gaussian around
+            each of these at each of four widths, weighted by attention.  0 for none.
         radius: Largest distance from the centroid, for example the radius of the jets; the few points beyond it are
             taken as just inside.  None: no limit.
         count_column: Context column with the number of points of the set.
@@ -147,6 +174,7 @@ class PointSequence(ConditionalDensity):
         amount_components: int = 8,
         head_width: int = 128,
         position_scale: float = 0.03,
+        near: int = 0,
         radius: float | None = None,
         count_column: int = 3,
         spread_column: int | None = None,
@@ -174,6 +202,7 @@ class PointSequence(ConditionalDensity):
         self.count_column, self.spread_column, self.scale_column = count_column, spread_column, scale_column
         self.phase_columns = list(phase_columns or [])
         self.mirrors = [list(m) for m in mirrors or []]
+        self.near = min(near, points)
         self.low_precision = low_precision
         self.register_buffer("context_mean", torch.zeros(context_features))
         self.register_buffer("context_std", torch.ones(context_features))
@@ -194,6 +223,16 @@ class PointSequence(ConditionalDensity):
         self.position_head = nn.Sequential(
             nn.GELU(), nn.Linear(head_width, head_width), nn.GELU(), nn.Linear(head_width, 6 * components)
         )
+        if self.near:
+            self.near_query = nn.Linear(head_width, _NEAR_WIDTH + 2 * len(_NEAR_SCALES))
+            self.near_key = nn.Linear(width, _NEAR_WIDTH + len(_NEAR_SCALES))
+            for side, start_scale in ((self.near_query, _NEAR_SCALES), (self.near_key, (0.0,) * len(_NEAR_SCALES))):
+                with torch.no_grad():
+                    side.weight.mul_(0.5)
+                    side.bias.zero_()
+                    side.bias[-len(_NEAR_SCALES) :] = torch.tensor(start_scale)
+            with torch.no_grad():
+                self.near_query.bias[_NEAR_WIDTH : _NEAR_WIDTH + len(_NEAR_SCALES)] = _NEAR_WEIGHT
         for head, start in (
             (self.amount_head, _initial_1d(amount_components)),
             (self.position_head, _initial_2d(components)),
@@ -273,6 +312,9 @@ class PointSequence(ConditionalDensity):
         values = [noise.new_zeros(shape) for _ in self.blocks]
         out = noise.new_zeros(rows, points, self.event_shape[1])
         moments = _Moments(noise.new_zeros(rows), noise.new_zeros(rows, 2), noise.new_zeros(rows, 3))
+        around = _Near(
+            noise.new_zeros(rows, self.near, _NEAR_WIDTH + len(_NEAR_SCALES)), noise.new_zeros(rows, self.near, 2)
+        )
         previous = noise.new_ones(rows)
         position, flag = noise.new_zeros(rows, 2), noise.new_zeros(rows)
         for place in range(int(mask.sum(1).max()) if rows else 0):
@@ -281,13 +323,20 @@ class PointSequence(ConditionalDensity):
             for block, k, v in zip(self.blocks, keys, values, strict=True):
                 h = block.step(h, k, v, place)  # type: ignore[operator]
             h = self.norm(h[:, 0])
+            if 0 < place <= self.near:
+                around.keys[:, place - 1], around.positions[:, place - 1] = self.near_key(h), position
             z = _sample_1d(self.amount_head(h), noise[:, place, 0], noise[:, place, 1])
             amount = self._amount_inverse(z, previous, context, place)
             if self.flag:
                 chance = torch.sigmoid(self._flag_logit(h, z, place))
                 flag = (torch.special.ndtr(noise[:, place, 2]) < chance).to(noise.dtype)
-            raw = self._position_raw(h, z, flag, place)
-            position = self._unscaled(_sample_2d(raw, noise[:, place, 3], noise[:, place, 4:6]))
+            raw, hidden = self._position_raw(h, z, flag, place)
+            seen_near = min(place, self.near)
+            if seen_near:
+                spots = self._spots(hidden.unsqueeze(1), around.up_to(seen_near), None)
+                position = self._sample_position(raw, spots, noise[:, place, 3], noise[:, place, 4:6])
+            else:
+                position = self._unscaled(_sample_2d(raw, noise[:, place, 3], noise[:, place, 4:6]))
             if self.pitch > 0:
                 phase = context[:, self.phase_columns]
                 centre = torch.round((position + phase) / self.pitch) * self.pitch - phase
@@ -352,7 +401,15 @@ class PointSequence(ConditionalDensity):
         if noise is not None:
             target = position + flag.unsqueeze(-1) * self.pitch * noise
         w, log_det = self._scaled(target)
-        value = value + _log_mixture_2d(self._position_raw(h, z, flag, where), w) + log_det
+        raw, hidden = self._position_raw(h, z, flag, where)
+        if self.near:
+            last = min(self.near, x.shape[1] - 1)
+            around = _Near(self.near_key(h[:, 1 : last + 1]), position[:, :last])
+            places = torch.arange(x.shape[1], device=x.device)
+            spots = self._spots(hidden, around, places[:, None] > places[None, :last])
+            value = value + _log_mixture_both(raw, w, log_det, spots, target)
+        else:
+            value = value + _log_mixture_2d(raw, w) + log_det
         return torch.where(mask, value, 0.0).sum(1)
 
     def _features(
@@ -467,7 +524,8 @@ class PointSequence(ConditionalDensity):
         given = self.given_amount(self._amount_terms(z, torch.zeros_like(z), place))
         return self.flag_head(functional.gelu(self.flag_hidden(h) + given)).squeeze(-1)
 
-    def _position_raw(self, h: Tensor, z: Tensor, flag: Tensor, place: int | slice) -> Tensor:
+    def _position_raw(self, h: Tensor, z: Tensor, flag: Tensor, place: int | slice) -> tuple[Tensor, Tensor]:
+        """Parameters of the free part of the mixture for positions, and the hidden values they come from."""
         given = self.given_amount(self._amount_terms(z, flag, place))
         with self._autocast(h):
             hidden = self.position_hidden(h) + given
@@ -475,7 +533,35 @@ class PointSequence(ConditionalDensity):
             for layer in inner:
                 hidden = layer(hidden)
         # Locations and widths of narrow components need all their digits.
-        return last(hidden.to(h.dtype))
+        hidden = hidden.to(h.dtype)
+        return last(hidden), hidden
+
+    def _spots(self, hidden: Tensor, around: _Near, allowed: Tensor | None) -> _Spots:
+        """Gaussians around earlier points as seen from the places ``hidden (B, P, W)``; ``allowed (P, M)``."""
+        count = len(_NEAR_SCALES)
+        query, weight, scale = self.near_query(hidden).split([_NEAR_WIDTH, count, count], dim=-1)
+        key, wider = around.keys.split([_NEAR_WIDTH, count], dim=-1)
+        match = query @ key.transpose(1, 2) / math.sqrt(_NEAR_WIDTH)
+        if allowed is not None:
+            match = match.masked_fill(~allowed, -torch.inf)
+        logits = match.unsqueeze(-1) + weight.unsqueeze(2)
+        log_scale = (scale.unsqueeze(2) + wider.unsqueeze(1)).clamp(*_NEAR_LOG_SCALE)
+        return _Spots(logits, log_scale, around.positions)
+
+    def _sample_position(self, raw: Tensor, spots: _Spots, choice: Tensor, value: Tensor) -> Tensor:
+        """Positions ``(B, 2)`` from the whole mixture at one place."""
+        free = raw.shape[-1] // 6
+        logits = torch.cat([raw[:, :free], spots.logits.flatten(1)], dim=1)
+        k = _component(logits, choice)
+        far = _parts_at(raw, k.clamp(max=free - 1), value)
+        index = (k - free).clamp(min=0)
+        scale = torch.exp(spots.log_scale.flatten(1).gather(1, index))
+        spot = torch.div(index, len(_NEAR_SCALES), rounding_mode="floor").unsqueeze(-1).expand(-1, 1, 2)
+        near = spots.positions.gather(1, spot).squeeze(1) + scale * value
+        if self.radius is not None:
+            r = near.square().sum(-1, keepdim=True).clamp(min=1e-16).sqrt()
+            near = near * ((_INSIDE * self.radius) / r).clamp(max=1.0)
+        return torch.where(k < free, self._unscaled(far), near)
 
     def _autocast(self, x: Tensor) -> torch.autocast:
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision and self.training)
@@ -525,6 +611,20 @@ def _log_mixture_2d(raw: Tensor, x: Tensor) -> Tensor:
     return torch.logsumexp(value, -1) - torch.logsumexp(logits, -1) - _LOG_2PI
 
 
+def _log_mixture_both(raw: Tensor, w: Tensor, log_det: Tensor, spots: _Spots, position: Tensor) -> Tensor:
+    """Log-density of positions ``(B, P, 2)``: Gaussians at free places of the stretched plane, and around points."""
+    logits, location, log_scale, coupling = _parts_2d(raw)
+    r = (w.unsqueeze(-2) - location) * torch.exp(-log_scale)
+    first = r[..., 0]
+    second = r[..., 1] - coupling * first
+    free = logits - 0.5 * (first * first + second * second) - log_scale.sum(-1) + log_det.unsqueeze(-1)
+    square = (position.unsqueeze(2) - spots.positions.unsqueeze(1)).square().sum(-1, keepdim=True)
+    near = spots.logits - 0.5 * square * torch.exp(-2.0 * spots.log_scale) - 2.0 * spots.log_scale
+    everything = torch.cat([free, near.flatten(2)], dim=-1)
+    weights = torch.cat([logits, spots.logits.flatten(2)], dim=-1)
+    return torch.logsumexp(everything, -1) - torch.logsumexp(weights, -1) - _LOG_2PI
+
+
 def _component(logits: Tensor, noise: Tensor) -> Tensor:
     """Index ``(B, 1)`` of the component that the standard normal number of each row stands for."""
     level = torch.special.ndtr(noise.double()).unsqueeze(-1)
@@ -540,8 +640,12 @@ def _sample_1d(raw: Tensor, choice: Tensor, value: Tensor) -> Tensor:
 
 
 def _sample_2d(raw: Tensor, choice: Tensor, value: Tensor) -> Tensor:
-    logits, location, log_scale, coupling = _parts_2d(raw)
-    k = _component(logits, choice)
+    return _parts_at(raw, _component(_parts_2d(raw)[0], choice), value)
+
+
+def _parts_at(raw: Tensor, k: Tensor, value: Tensor) -> Tensor:
+    """Values ``(B, 2)`` of the components ``k (B, 1)`` for standard normal numbers ``value (B, 2)``."""
+    _, location, log_scale, coupling = _parts_2d(raw)
     pair = k.unsqueeze(-1).expand(-1, 1, 2)
     first = value[:, 0]
     second = value[:, 1] + coupling.gather(1, k).squeeze(1) * first

@@ -69,6 +69,64 @@ def test_with_single_components_decode_is_a_bijection_whose_jacobian_gives_the_d
     torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=0)
 
 
+def test_density_of_a_point_near_others_integrates_to_one() -> None:
+    model = _model(3, near=2).double()
+    with torch.no_grad():
+        model.near_query.bias[32:] = torch.tensor([1.0] * 4 + [-4.0, -3.5, -3.0, -2.5])
+    start = torch.tensor([[[0.5, 0.05, -0.02], [0.3, -0.08, 0.04]]], dtype=torch.float64)
+    context = _context(1, 3).double()
+    with torch.no_grad():
+        before = model.log_prob(start, context)
+    drops = torch.linspace(-12.0, 6.0, 121, dtype=torch.float64)
+    drop = torch.nn.functional.softplus(0.5 * (drops[1:] + drops[:-1]))
+    grid = torch.linspace(-6.0, 6.0, 161, dtype=torch.float64)
+    positions = 0.05 * torch.sinh(grid)
+    slope = 0.05 * torch.cosh(grid) * (grid[1] - grid[0])
+    # One amount is enough for the integral over positions, once that over amounts is known to be one.
+    amount = 0.3 * torch.exp(-drop[60])
+    u, v = torch.meshgrid(positions, positions, indexing="ij")
+    third = torch.stack([torch.full_like(u, float(amount)), u, v], -1).reshape(-1, 1, 3)
+    x = torch.cat([start.expand(len(third), -1, -1), third], 1)
+    with torch.no_grad():
+        value = model.log_prob(x, context.expand(len(x), -1)) - before
+        one = torch.log((value.exp() * torch.outer(slope, slope).flatten()).sum())
+        only_amount = _amount_density(model, x[:1], context)
+    torch.testing.assert_close(one, only_amount, atol=0.02, rtol=0)
+
+
+def _amount_density(model: PointSequence, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    """Log-density of the amount of the last point alone: the positions' mixture is replaced by a single wide one."""
+    other = _model(3).double()
+    other.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("near")})
+    other.amount_std.copy_(model.amount_std)
+    grid = torch.linspace(-9.0, 9.0, 161, dtype=torch.float64)
+    positions = 0.03 * torch.sinh(grid)
+    slope = 0.03 * torch.cosh(grid) * (grid[1] - grid[0])
+    u, v = torch.meshgrid(positions, positions, indexing="ij")
+    third = torch.stack([x[0, 2, 0].expand_as(u), u, v], -1).reshape(-1, 1, 3)
+    events = torch.cat([x[:, :2].expand(len(third), -1, -1), third], 1)
+    value = other.log_prob(events, context.expand(len(events), -1)) - other.log_prob(x[:, :2], context)
+    return torch.log((value.exp() * torch.outer(slope, slope).flatten()).sum())
+
+
+def test_points_near_others_are_drawn_as_their_density_says() -> None:
+    """The mean log-density of drawn points is minus the entropy: it exceeds that under any other model."""
+    model = _model(4, near=3)
+    with torch.no_grad():
+        model.near_query.bias[32:36] = 2.0
+    context = _context(3000, 4)
+    x, mask = _draw(model, context)
+    distance = (x[:, 1:, None, 1:3] - x[:, None, :3, 1:3]).square().sum(-1).sqrt()
+    earlier = torch.tril(torch.ones(3, 3, dtype=torch.bool))
+    closest = distance.masked_fill(~earlier, torch.inf).min(-1).values
+    assert (closest < 0.03).float().mean() > 0.4
+    with torch.no_grad():
+        own = model.log_prob(x, context, mask=mask)
+        moved = x.clone()
+        moved[..., 1:3] += 0.01 * torch.randn(x[..., 1:3].shape, generator=torch.Generator().manual_seed(2))
+        assert own.mean() > model.log_prob(moved, context, mask=mask).mean() + 0.5
+
+
 @pytest.mark.parametrize("flag", [False, True])
 def test_density_of_one_point_integrates_to_one(flag: bool) -> None:
     model = _model(1, flag=flag, floor=0.5, scale_column=0).double()
@@ -91,7 +149,7 @@ def test_density_of_one_point_integrates_to_one(flag: bool) -> None:
 
 
 def test_points_stay_within_the_radius() -> None:
-    x, _ = _draw(_model(6, radius=0.4), _context(400, 6))
+    x, _ = _draw(_model(6, radius=0.4, near=4), _context(400, 6))
     distance = x[..., 1:3].square().sum(-1).sqrt()
     assert distance.max() <= 0.4
     assert distance.max() > 0.3
@@ -114,7 +172,7 @@ def test_amounts_fall_stay_above_the_floor_and_padding_is_zero(seed: int, floor:
 
 
 def test_what_follows_or_pads_changes_nothing_before_it() -> None:
-    model = _model(6)
+    model = _model(6, near=3)
     context = _context(8, 4)
     x, mask = _draw(model, context)
     wide = torch.cat([x[:, :4], torch.zeros(8, 2, 3)], 1)
@@ -159,7 +217,7 @@ def test_a_set_and_its_mirror_image_are_equally_likely_only_if_trained_so() -> N
 
 
 def test_same_noise_same_points_and_the_description_rebuilds_the_model() -> None:
-    model = _model(4, flag=True, floor=0.5, scale_column=0)
+    model = _model(4, flag=True, floor=0.5, scale_column=0, near=2)
     twin = build(describe(model))
     twin.load_state_dict(model.state_dict())
     context = _context(16, 3)

@@ -263,6 +263,7 @@ class SequencePoints:
         amount_components: Of its pT.
         head_width: Hidden size between transformer and mixtures.
         scale: Distances to the axis well below it are seen linearly, above it logarithmically.
+        near: Leading constituents that later ones may lie close to, at any distance; 0 for none.
         radius: Largest distance of a constituent from the axis, a little above the radius of the jets; the few beyond
             it are taken as just inside.  null: no limit.
         floor: Smallest pT of a constituent [GeV].
@@ -279,6 +280,7 @@ class SequencePoints:
     amount_components: int = 8
     head_width: int = 128
     scale: float = 0.03
+    near: int = 0
     radius: float | None = None
     floor: float = 0.0
     mirror: bool = True
@@ -290,6 +292,7 @@ class SequencePoints:
         if self.width % self.heads:
             raise UserError(f"constituents.model.width: {self.width} is no multiple of heads ({self.heads})")
         _require("constituents.model.scale", self.scale > 0, "positive", self.scale)
+        _at_least("constituents.model", self, 0, "near")
         _require("constituents.model.radius", self.radius is None or self.radius > 0, "positive, or null", self.radius)
         _require("constituents.model.floor", self.floor >= 0, "0 or a pT in GeV", self.floor)
 

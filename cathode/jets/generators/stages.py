@@ -167,6 +167,7 @@ def _sequence(model: SequencePoints, train: TrainingData, types: int, pitch: flo
         amount_components=model.amount_components,
         head_width=model.head_width,
         position_scale=model.scale,
+        near=model.near,
         radius=model.radius,
         count_column=types + MULTIPLICITY,
         spread_column=types + SUMMARY.index("log_mass_ratio"),
