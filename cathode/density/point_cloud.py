@@ -162,6 +162,7 @@ class PointCloud(ConditionalDensity):
         seed: int,
         batch: int = 1000,
         first: int = 0,
+        leading: int | None = None,
     ) -> PointClouds:
         """Clouds for rows of the context, for given summaries, or any number of them.
 
@@ -176,6 +177,8 @@ class PointCloud(ConditionalDensity):
             batch: Clouds decoded at once; bounds the memory.
             first: Number of the first row in a larger sample: rows that are generated piece by piece are those of one
                 call.
+            leading: Only so many points of each cloud, the first ones, from a density of points that draws them in
+                order (attribute ``in_order``); the summary remains that of the whole cloud.
 
         Returns:
             N clouds on the CPU.
@@ -185,6 +188,10 @@ class PointCloud(ConditionalDensity):
             NonFiniteError: Some clouds are NaN or infinite; the message has their number.
         """
         total = self._rows(context, count, summary)
+        if leading is not None and not (leading >= 1 and getattr(self.points, "in_order", False)):
+            raise ValueError(
+                "the leading points alone can be drawn from densities that draw points in order, 1 or more"
+            )
         reference = next(self.parameters())
         noises = NoiseRows(self.summary, seed, "summary"), NoiseRows(self.points, seed, "points")
         pieces = []
@@ -200,7 +207,7 @@ class PointCloud(ConditionalDensity):
                 here = torch.cat(drawn)
             else:
                 here = summary[start:stop].to(reference)
-            pieces.append(self._window(given, here, noises[1], first + start, batch))
+            pieces.append(self._window(given, here, noises[1], first + start, batch, leading))
         if not pieces:
             size = self.event_shape[0]
             empty = torch.zeros(0, size, dtype=torch.bool)
@@ -227,18 +234,20 @@ class PointCloud(ConditionalDensity):
         return sizes.pop()
 
     def _window(
-        self, context: Tensor | None, summary: Tensor, noise: NoiseRows, first: int, batch: int
+        self, context: Tensor | None, summary: Tensor, noise: NoiseRows, first: int, batch: int, leading: int | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         size, features = self.event_shape
         counts = summary[:, self.multiplicity]
         order = torch.argsort(counts, stable=True)
         points = torch.zeros((len(summary), size, features), dtype=summary.dtype)
         mask = self.mask(summary)
+        most = size if leading is None else min(leading, size)
+        mask[:, most:] = False
         # In float32 a window of noise is as large as the clouds themselves.
         drawn = noise.rows(first, first + len(summary))
         for rows in order.split(batch):
             # NaN is found by the caller; an empty set still has one padded entry.
-            longest = int(counts[rows].nan_to_num(float(size)).max().clamp(1, size))
+            longest = int(counts[rows].nan_to_num(float(size)).max().clamp(1, most))
             part = drawn[rows.cpu()].to(summary)
             if part.ndim > 2 and part.shape[-2] == size:
                 part = part[..., :longest, :]

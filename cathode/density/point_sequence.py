@@ -159,6 +159,8 @@ class PointSequence(ConditionalDensity):
     """
 
     loss_is_nll = True
+    #: Points do not depend on those after them: the leading ones can be drawn alone.
+    in_order = True
 
     def __init__(
         self,

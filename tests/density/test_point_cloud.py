@@ -14,6 +14,7 @@ from cathode.density.matching import FlowMatching
 from cathode.density.multiplicity import DequantisedCount
 from cathode.density.networks import EPiC, SetTransformer
 from cathode.density.point_cloud import PointCloud
+from cathode.density.point_sequence import PointSequence
 from cathode.density.preprocessed import Preprocessed
 from cathode.support.seeding import torch_generator
 
@@ -148,3 +149,18 @@ def test_refuses_what_does_not_fit() -> None:
         PointCloud(_cloud().summary, density.points, multiplicity=1)
     with pytest.raises(ValueError, match="one of sets"):
         PointCloud(density.summary, density.summary)
+
+
+def test_leading_points_are_those_of_the_whole_cloud() -> None:
+    summary = _cloud().summary
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        points = PointSequence(POINTS, 2, width=16, heads=2, blocks=1, head_width=16, count_column=1, near=2)
+    density = PointCloud(summary, points, multiplicity=1).eval()
+    whole = density.generate(count=30, seed=5, batch=8)
+    leading = density.generate(count=30, seed=5, batch=30, leading=3)
+    torch.testing.assert_close(leading.points[:, :3], whole.points[:, :3], atol=1e-5, rtol=1e-4)
+    assert torch.equal(leading.summary, whole.summary)
+    assert torch.equal(leading.mask, whole.mask & (torch.arange(POINTS) < 3))
+    with pytest.raises(ValueError, match="draw points in order"):
+        _cloud().generate(count=3, seed=1, leading=2)

@@ -39,6 +39,8 @@ class GenerateJets:
     """Without --like, for a generator of several types of jets: the one to make; default: all, as in training."""
     steps: int | None = None
     """Solver steps, or evaluations of a student; default: those of the model."""
+    leading: int | None = None
+    """Only so many constituents of each jet, those of largest pT; for generators that draw them in that order."""
     batch_size: int = 1000
     """Jets generated at once; bounds the memory, and does not change the jets."""
     seed: int = 1
@@ -79,7 +81,9 @@ def run_generate(command: GenerateJets) -> None:
 
     def made() -> Iterator[Jets]:
         nonlocal seconds, inexact
-        for part in generate_chunks(generator, conditions, seed=command.seed, batch_size=command.batch_size):
+        for part in generate_chunks(
+            generator, conditions, seed=command.seed, batch_size=command.batch_size, leading=command.leading
+        ):
             seconds, inexact = seconds + part.seconds, inexact + part.inexact
             bar.update(len(part.jets))
             yield part.jets
@@ -87,7 +91,7 @@ def run_generate(command: GenerateJets) -> None:
     with own_threads(), progress(description="generating", total=conditions.count, unit="jet") as bar:
         write_jets(made(), command.output)
     speed = 1e3 * seconds / conditions.count
-    note = f", {inexact} do not add up exactly" if generator.conserve != "none" else ""
+    note = f", {inexact} do not add up exactly" if generator.conserve != "none" and command.leading is None else ""
     print(f"{conditions.count} jets{note}, {speed:.3g} ms per jet: {command.output}")
 
 

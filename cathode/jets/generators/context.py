@@ -76,6 +76,11 @@ class JetPoints(ConditionalDensity):
         self.event_shape = density.event_shape
         self.context_features = types + len(SUMMARY)
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the leading constituents can be drawn alone."""
+        return bool(getattr(self.density, "in_order", False))
+
     def columns(self, context: Tensor) -> Tensor:
         """The context as the density inside sees it."""
         return jet_columns(context, self.types, self.pitch, self.offset)

@@ -125,9 +125,21 @@ def _point_out(generator: JetGenerator, summary: Tensor) -> None:
 
 
 def generate_chunks(
-    generator: JetGenerator, conditions: Conditions, *, seed: int, batch_size: int = 1000, chunk: int = _CHUNK
+    generator: JetGenerator,
+    conditions: Conditions,
+    *,
+    seed: int,
+    batch_size: int = 1000,
+    chunk: int = _CHUNK,
+    leading: int | None = None,
 ) -> Iterator[GeneratedJets]:
-    """The jets of :func:`generate`, at most ``chunk`` at a time."""
+    """The jets of :func:`generate`, at most ``chunk`` at a time.
+
+    With ``leading`` only so many constituents of each, from a generator that makes them by falling pT; the rest being
+    unknown, nothing is conserved.
+    """
+    if leading is not None and not (leading >= 1 and getattr(generator.cloud.points, "in_order", False)):
+        raise UserError("leading: only a generator that draws constituents by falling pT can leave out the others")
     if batch_size < 1 or seed < 0:
         raise UserError(f"the batch size must be positive and the seed not negative, got {batch_size} and {seed}")
     generator.eval()
@@ -137,13 +149,15 @@ def generate_chunks(
         summary, types = (None if v is None else v[start:stop] for v in (conditions.summary, conditions.types))
         try:
             made = generator.cloud.generate(
-                types, count=stop - start, summary=summary, seed=seed, batch=batch_size, first=start
+                types, count=stop - start, summary=summary, seed=seed, batch=batch_size, first=start, leading=leading
             )
         except NonFiniteError as error:
             raise UserError(f"{error}: the generator is not trained for these conditions") from error
         axis = axis_of(made.summary.numpy())
         mask = made.mask.numpy()
-        relative, inexact = _physical(generator, made.points.numpy().astype(np.float64), mask, axis)
+        relative, inexact = _physical(
+            generator, made.points.numpy().astype(np.float64), mask, axis, whole=leading is None
+        )
         kind = None
         if types is not None:
             kind = np.asarray(generator.types)[types.argmax(1).numpy()]
@@ -179,7 +193,12 @@ def generate(
 
 
 def _physical(
-    generator: JetGenerator, points: NDArray[np.float64], mask: NDArray[np.bool_], axis: NDArray[np.float64]
+    generator: JetGenerator,
+    points: NDArray[np.float64],
+    mask: NDArray[np.bool_],
+    axis: NDArray[np.float64],
+    *,
+    whole: bool = True,
 ) -> tuple[NDArray[np.float64], int]:
     """Relative coordinates ``(N, P, 3)`` of what a detector could have seen, and the jets that do not add up."""
     relative = points[..., :3]
@@ -191,7 +210,7 @@ def _physical(
         snapped = generator.cells.snap(relative[..., 1:], axis[:, 1:3])
         relative[..., 1:] = np.where(points[..., 3:] > 0.5, snapped, relative[..., 1:])
     relative[~mask] = 0.0
-    if generator.conserve == "none":
+    if generator.conserve == "none" or not whole:
         return relative, 0
     movable = None if generator.cells is None else points[..., 3] <= 0.5
     done = conserve(relative, mask, axis, mass=generator.conserve == "momentum", movable=movable)
