@@ -222,13 +222,13 @@ def _generate(command: Generate) -> None:
 def _train_jets(command: TrainJets) -> None:
     from cathode.run.jets import run_train_jets
 
-    run_train_jets(command)
+    print(run_train_jets(command))
 
 
 def _distill_jets(command: DistillJets) -> None:
     from cathode.run.jets import run_distill_jets
 
-    run_distill_jets(command)
+    print(run_distill_jets(command))
 
 
 def _evaluate_jets(command: EvaluateJets) -> None:

@@ -14,8 +14,8 @@ from cathode.support.files import write_json
 __all__ = ["run_distill_jets", "run_train_jets"]
 
 
-def run_train_jets(command: TrainJets) -> None:
-    """Train a jet generator and write it to ``output/model``.
+def run_train_jets(command: TrainJets) -> str:
+    """Train a jet generator and write it to ``output/model``; returns what there is to say.
 
     Raises:
         UserError: Unusable configuration, data or output folder; nothing is written then.
@@ -24,14 +24,12 @@ def run_train_jets(command: TrainJets) -> None:
 
     settings = load_settings(JetGeneratorSettings, command.config, command.set)
     if command.print_config:
-        print(settings_yaml(settings), end="")
-        return
+        return settings_yaml(settings).rstrip("\n")
     folder = RunFolder(command.output or Path("runs") / command.config.stem)
     folder.check(settings, resume=command.resume)
     if command.resume and folder.finished:
         folder.finish()
-        print(f"this run is finished: {folder / MODEL}")
-        return
+        return f"this run is finished: {folder / MODEL}"
     data = learn_from(settings)
     with folder.open(settings):
         made = fit_generator(settings, data, checkpoint_dir=folder.tasks)
@@ -44,11 +42,11 @@ def run_train_jets(command: TrainJets) -> None:
         )
         write_json(folder / "results.json", made.summary)
         folder.finish()
-    print(f"model: {folder / MODEL}")
+    return f"model: {folder / MODEL}"
 
 
-def run_distill_jets(command: DistillJets) -> None:
-    """Distil a jet generator and write the new one to ``output/model``.
+def run_distill_jets(command: DistillJets) -> str:
+    """Distil a jet generator and write the new one to ``output/model``; returns what there is to say.
 
     Raises:
         UserError: Unusable settings, model, data or output folder; nothing is written then.
@@ -61,8 +59,7 @@ def run_distill_jets(command: DistillJets) -> None:
     folder.check(settings, resume=command.resume)
     if command.resume and folder.finished:
         folder.finish()
-        print(f"this run is finished: {folder / MODEL}")
-        return
+        return f"this run is finished: {folder / MODEL}"
     teacher = load_generator(settings.model)
     check_teacher(teacher, settings)
     data = distillation_jets(teacher, settings)
@@ -81,4 +78,4 @@ def run_distill_jets(command: DistillJets) -> None:
         )
         write_json(folder / "results.json", made.summary)
         folder.finish()
-    print(f"model: {folder / MODEL}")
+    return f"model: {folder / MODEL}"
