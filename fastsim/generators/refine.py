@@ -254,7 +254,7 @@ def fit_refinement(
     )
     features = [_inputs(s, settings.inputs, threshold) for s in (train_r, train_g)]
     labels = np.repeat([1, 0], [len(train_r), len(train_g)])
-    classifier = build_classifier(settings.classifier)
+    classifier: Any = build_classifier(settings.classifier)
     classifier.set_params(random_state=derive_seed(seed, "refinement", "classifier"))
     classifier.fit(np.concatenate(features), labels)
     refinement = Refinement(classifier, settings, threshold=threshold, voxels=reference.geometry.n_voxels)
