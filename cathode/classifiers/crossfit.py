@@ -20,6 +20,7 @@ from cathode.classifiers.base import Inputs, check_inputs, join_inputs, logit
 from cathode.classifiers.registry import build_classifier
 from cathode.classifiers.transformer.inputs import SetInputs
 from cathode.support.errors import UserError
+from cathode.support.hashing import mixed_bits
 from cathode.support.progress import progress as progress_bar
 from cathode.support.seeding import derive_seed
 
@@ -45,10 +46,7 @@ def fold_of(event_id: ArrayLike, folds: int, *, seed: int = 0) -> np.ndarray:
 
 
 def _mixed(z: np.ndarray) -> np.ndarray:
-    z = z + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return mixed_bits(z + np.uint64(0x9E3779B97F4A7C15))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cathode.data.events import Events
 from cathode.support.errors import UserError
+from cathode.support.hashing import mixed_bits
 
 __all__ = ["Truth", "inject", "split"]
 
@@ -137,8 +138,5 @@ def _uniform_of_ids(ids: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """A uniform number in [0, 1) per id: the finaliser of SplitMix64 (Steele, Lea, Flood 2014) of id and seed."""
     state = np.random.SeedSequence(seed).generate_state(2, np.uint64)
     with np.errstate(over="ignore"):
-        mixed = ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + state[0]
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
+        mixed = mixed_bits(ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + state[0])
     return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cathode.density.base import ConditionalDensity
+from cathode.density.base import ConditionalDensity, Starting
 from cathode.density.registry import buildable
 from cathode.support.errors import UserError
 
@@ -45,6 +45,16 @@ class Mirrored(ConditionalDensity):
     def loss_is_nll(self) -> bool:
         """Whether :meth:`loss` is ``-log p(x | c)``, of the mirrored event."""
         return bool(getattr(self.density, "loss_is_nll", False))
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the leading points of sets can be drawn alone."""
+        return bool(getattr(self.density, "in_order", False))
+
+    def initialise(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Choose the start of training from some events."""
+        if isinstance(self.density, Starting):
+            self.density.initialise(x, context)
 
     def mirror(
         self, x: Tensor, context: Tensor | None, *, generator: torch.Generator | None

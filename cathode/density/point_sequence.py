@@ -32,62 +32,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cathode.density.base import ConditionalDensity
+from cathode.density.mixtures import GaussianHead
+from cathode.density.networks.causal import CausalBlock
+from cathode.density.planar_mixtures import (
+    Spots,
+    component,
+    initial_components,
+    log_mixture,
+    sample_mixture,
+    sample_mixture_with_spots,
+)
 from cathode.density.registry import buildable
 
 __all__ = ["PointSequence"]
 
-_LOG_SCALE = (-6.0, 2.5)
 _EDGE = 1e-5
 _INSIDE = 0.9995
-_LOG_2PI = math.log(2 * math.pi)
 # Columns of noise of a point: component and value of the amount, the flag, component and values of the position.
 _NOISE = 6
 _TOKEN = 22
+_AMOUNTS = GaussianHead()
 # Around earlier points: size of queries and keys, logarithms of the first widths and logit of the first weights.
 _NEAR_WIDTH = 32
 _NEAR_SCALES = (math.log(0.002), math.log(0.008), math.log(0.03), math.log(0.1))
 _NEAR_WEIGHT = -3.0
 _NEAR_LOG_SCALE = (-9.0, 0.5)
-
-
-class _Block(nn.Module):
-    """Pre-norm transformer block that looks back only; its keys and values are kept while sampling."""
-
-    def __init__(self, width: int, heads: int, expansion: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, expansion * width), nn.Linear(expansion * width, width)
-        for last in (self.out, self.down):
-            nn.init.normal_(last.weight, std=0.02)
-            nn.init.zeros_(last.bias)
-
-    def _split(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rows, steps, width = h.shape
-        parts = self.qkv(self.norm1(h)).view(rows, steps, 3, self.heads, width // self.heads)
-        q, k, v = parts.permute(2, 0, 3, 1, 4)
-        return q, k, v
-
-    def _finish(self, h: Tensor, attended: Tensor) -> Tensor:
-        h = h + self.out(attended.transpose(1, 2).reshape(h.shape))
-        return h + self.down(functional.gelu(self.up(self.norm2(h)), approximate="tanh"))
-
-    def forward(self, h: Tensor) -> Tensor:
-        projected = self._split(h)
-        # In bfloat16 the backward pass of fused attention is several times slower on CPUs than in float32.
-        q, k, v = (part.to(h.dtype) for part in projected)
-        with torch.autocast(h.device.type, enabled=False):
-            attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self._finish(h, attended)
-
-    def step(self, h: Tensor, keys: Tensor, values: Tensor, place: int) -> Tensor:
-        """One further token ``(B, 1, W)``; ``keys`` and ``values (B, H, P, W/H)`` are filled at ``place``."""
-        q, k, v = self._split(h)
-        keys[:, :, place], values[:, :, place] = k[:, :, 0], v[:, :, 0]
-        attended = functional.scaled_dot_product_attention(q, keys[:, :, : place + 1], values[:, :, : place + 1])
-        return self._finish(h, attended)
 
 
 class _Moments(NamedTuple):
@@ -104,17 +73,6 @@ class _Near(NamedTuple):
     keys: Tensor
     positions: Tensor
 
-    def up_to(self, count: int) -> _Near:
-        return _Near(self.keys[:, :count], self.positions[:, :count])
-
-
-class _Spots(NamedTuple):
-    """Gaussians around points: logits and log-widths ``(B, P, M, S)``, centres ``(B, M, 2)``."""
-
-    logits: Tensor
-    log_scale: Tensor
-    positions: Tensor
-
 
 def _products(amount: Tensor, position: Tensor) -> _Moments:
     u, v = position[..., 0], position[..., 1]
@@ -128,7 +86,7 @@ class PointSequence(ConditionalDensity):
 
     Amounts are positive and, in a complete set, of unit sum; positions are relative to the centroid.  For jets: the
     fraction of the jet's pT, and the distance to its axis in eta and phi.  Contexts are raw; they are standardised with
-    statistics of the training events (:meth:`initialise`, called by the loop).
+    statistics of the training events (:meth:`initialise`, to be called before training).
 
     Arguments:
         points: P, the largest number of points.
@@ -150,8 +108,6 @@ class PointSequence(ConditionalDensity):
         scale_column: Context column with the logarithm of the total that amounts are fractions of.
         pitch: Size of a cell of the lattice.
         phase_columns: Two context columns with the position of the centroid relative to the centre of its cell.
-        mirrors: Symmetries ``[point column, context columns...]`` that change sign together; each set is mirrored at
-            random in the training loss.
         low_precision: Run the matrix products of the transformer in bfloat16 while training.
 
     Raises:
@@ -184,7 +140,6 @@ class PointSequence(ConditionalDensity):
         scale_column: int | None = None,
         pitch: float = 0.0,
         phase_columns: list[int] | None = None,
-        mirrors: list[list[int]] | None = None,
         low_precision: bool = False,
     ) -> None:
         super().__init__()
@@ -203,7 +158,6 @@ class PointSequence(ConditionalDensity):
         self.position_scale, self.radius, self.floor, self.pitch = position_scale, radius, floor, pitch
         self.count_column, self.spread_column, self.scale_column = count_column, spread_column, scale_column
         self.phase_columns = list(phase_columns or [])
-        self.mirrors = [list(m) for m in mirrors or []]
         self.near = min(near, points)
         self.low_precision = low_precision
         self.register_buffer("context_mean", torch.zeros(context_features))
@@ -213,7 +167,7 @@ class PointSequence(ConditionalDensity):
         self.token = nn.Linear(_TOKEN, width)
         self.condition = nn.Sequential(nn.Linear(context_features, width), nn.GELU(), nn.Linear(width, width))
         self.rank = nn.Parameter(0.02 * torch.randn(points, width))
-        self.blocks = nn.ModuleList(_Block(width, heads, expansion) for _ in range(blocks))
+        self.blocks = nn.ModuleList(CausalBlock(width, heads, expansion) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.amount_head = nn.Sequential(
             nn.Linear(width, head_width), nn.GELU(), nn.Linear(head_width, 3 * amount_components)
@@ -236,8 +190,8 @@ class PointSequence(ConditionalDensity):
             with torch.no_grad():
                 self.near_query.bias[_NEAR_WIDTH : _NEAR_WIDTH + len(_NEAR_SCALES)] = _NEAR_WEIGHT
         for head, start in (
-            (self.amount_head, _initial_1d(amount_components)),
-            (self.position_head, _initial_2d(components)),
+            (self.amount_head, GaussianHead.initial(amount_components)),
+            (self.position_head, initial_components(components)),
         ):
             last = head[len(head) - 1]
             assert isinstance(last, nn.Linear)
@@ -278,8 +232,8 @@ class PointSequence(ConditionalDensity):
         mask: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Negative log-density ``(B,)`` of sets mirrored at random, with noise within the cells of the lattice."""
-        x, context = self._mirrored(x, self._given(context), generator)
+        """Negative log-density ``(B,)`` of sets, with noise within the cells of the lattice."""
+        context = self._given(context)
         noise = None
         if self.pitch > 0:
             device = x.device if generator is None else generator.device
@@ -335,10 +289,10 @@ class PointSequence(ConditionalDensity):
             raw, hidden = self._position_raw(h, z, flag, place)
             seen_near = min(place, self.near)
             if seen_near:
-                spots = self._spots(hidden.unsqueeze(1), around.up_to(seen_near), None)
+                spots = self._spots(hidden.unsqueeze(1), _Near(*(part[:, :seen_near] for part in around)), None)
                 position = self._sample_position(raw, spots, noise[:, place, 3], noise[:, place, 4:6])
             else:
-                position = self._unscaled(_sample_2d(raw, noise[:, place, 3], noise[:, place, 4:6]))
+                position = self._unscaled(sample_mixture(raw, noise[:, place, 3], noise[:, place, 4:6]))
             if self.pitch > 0:
                 phase = context[:, self.phase_columns]
                 centre = torch.round((position + phase) / self.pitch) * self.pitch - phase
@@ -357,17 +311,6 @@ class PointSequence(ConditionalDensity):
         if context is None:
             raise ValueError("a sequence of points needs its context: it holds the number of points")
         return context
-
-    def _mirrored(self, x: Tensor, context: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        if not self.mirrors or generator is None:
-            return x, context
-        signs = torch.randint(0, 2, (len(x), len(self.mirrors)), generator=generator, device=generator.device)
-        x, context = x.clone(), context.clone()
-        for (column, *others), sign in zip(self.mirrors, (2.0 * signs - 1.0).to(x).unbind(1), strict=True):
-            x[..., column] *= sign.unsqueeze(1)
-            for other in others:
-                context[:, other] *= sign
-        return x, context
 
     def _condition(self, context: Tensor) -> Tensor:
         return self.condition((context - self.context_mean) / self.context_std)
@@ -394,7 +337,7 @@ class PointSequence(ConditionalDensity):
             h = self.norm(h.to(x.dtype))
 
         where = slice(0, x.shape[1])
-        value = _log_mixture_1d(self.amount_head(h), z) + log_slope
+        value = _AMOUNTS.log_prob(z, self.amount_head(h)) + log_slope
         if self.flag:
             value = value - functional.binary_cross_entropy_with_logits(
                 self._flag_logit(h, z, where), flag, reduction="none"
@@ -404,14 +347,13 @@ class PointSequence(ConditionalDensity):
             target = position + flag.unsqueeze(-1) * self.pitch * noise
         w, log_det = self._scaled(target)
         raw, hidden = self._position_raw(h, z, flag, where)
+        spots = None
         if self.near:
             last = min(self.near, x.shape[1] - 1)
             around = _Near(self.near_key(h[:, 1 : last + 1]), position[:, :last])
             places = torch.arange(x.shape[1], device=x.device)
             spots = self._spots(hidden, around, places[:, None] > places[None, :last])
-            value = value + _log_mixture_both(raw, w, log_det, spots, target)
-        else:
-            value = value + _log_mixture_2d(raw, w) + log_det
+        value = value + log_mixture(raw, w, log_det, spots, target)
         return torch.where(mask, value, 0.0).sum(1)
 
     def _features(
@@ -538,7 +480,7 @@ class PointSequence(ConditionalDensity):
         hidden = hidden.to(h.dtype)
         return last(hidden), hidden
 
-    def _spots(self, hidden: Tensor, around: _Near, allowed: Tensor | None) -> _Spots:
+    def _spots(self, hidden: Tensor, around: _Near, allowed: Tensor | None) -> Spots:
         """Gaussians around earlier points as seen from the places ``hidden (B, P, W)``; ``allowed (P, M)``."""
         count = len(_NEAR_SCALES)
         query, weight, scale = self.near_query(hidden).split([_NEAR_WIDTH, count, count], dim=-1)
@@ -548,22 +490,15 @@ class PointSequence(ConditionalDensity):
             match = match.masked_fill(~allowed, -torch.inf)
         logits = match.unsqueeze(-1) + weight.unsqueeze(2)
         log_scale = (scale.unsqueeze(2) + wider.unsqueeze(1)).clamp(*_NEAR_LOG_SCALE)
-        return _Spots(logits, log_scale, around.positions)
+        return Spots(logits, log_scale, around.positions)
 
-    def _sample_position(self, raw: Tensor, spots: _Spots, choice: Tensor, value: Tensor) -> Tensor:
+    def _sample_position(self, raw: Tensor, spots: Spots, choice: Tensor, value: Tensor) -> Tensor:
         """Positions ``(B, 2)`` from the whole mixture at one place."""
-        free = raw.shape[-1] // 6
-        logits = torch.cat([raw[:, :free], spots.logits.flatten(1)], dim=1)
-        k = _component(logits, choice)
-        far = _parts_at(raw, k.clamp(max=free - 1), value)
-        index = (k - free).clamp(min=0)
-        scale = torch.exp(spots.log_scale.flatten(1).gather(1, index))
-        spot = torch.div(index, len(_NEAR_SCALES), rounding_mode="floor").unsqueeze(-1).expand(-1, 1, 2)
-        near = spots.positions.gather(1, spot).squeeze(1) + scale * value
+        free, far, near = sample_mixture_with_spots(raw, spots, choice, value)
         if self.radius is not None:
             r = near.square().sum(-1, keepdim=True).clamp(min=1e-16).sqrt()
             near = near * ((_INSIDE * self.radius) / r).clamp(max=1.0)
-        return torch.where(k < free, self._unscaled(far), near)
+        return torch.where(free, self._unscaled(far), near)
 
     def _autocast(self, x: Tensor) -> torch.autocast:
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision and self.training)
@@ -575,81 +510,8 @@ def _shifted(values: Tensor, first: float = 0.0) -> Tensor:
     return torch.cat([start, values[:, :-1]], dim=1)
 
 
-def _initial_1d(components: int) -> Tensor:
-    location = torch.linspace(-1.5, 1.5, components)
-    return torch.cat([torch.zeros(components), location, torch.full((components,), -0.3)])
-
-
-def _initial_2d(components: int) -> Tensor:
-    # Points of a sunflower: even cover of a disk.
-    k = torch.arange(components, dtype=torch.float32)
-    radius, angle = 2.5 * torch.sqrt((k + 0.5) / components), k * math.pi * (3.0 - math.sqrt(5.0))
-    location = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1).flatten()
-    return torch.cat([torch.zeros(components), location, torch.full((2 * components,), -0.3), torch.zeros(components)])
-
-
-def _log_mixture_1d(raw: Tensor, x: Tensor) -> Tensor:
-    logits, location, log_scale = raw.chunk(3, dim=-1)
-    log_scale = log_scale.clamp(*_LOG_SCALE)
-    r = (x.unsqueeze(-1) - location) * torch.exp(-log_scale)
-    value = logits - 0.5 * r * r - log_scale
-    return torch.logsumexp(value, -1) - torch.logsumexp(logits, -1) - 0.5 * _LOG_2PI
-
-
-def _parts_2d(raw: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits ``(..., K)``, locations and log-scales ``(..., K, 2)``, coupling of second to first ``(..., K)``."""
-    k = raw.shape[-1] // 6
-    logits, location, log_scale, coupling = raw.split([k, 2 * k, 2 * k, k], dim=-1)
-    pair = (*raw.shape[:-1], k, 2)
-    return logits, location.reshape(pair), log_scale.clamp(*_LOG_SCALE).reshape(pair), coupling
-
-
-def _log_mixture_2d(raw: Tensor, x: Tensor) -> Tensor:
-    logits, location, log_scale, coupling = _parts_2d(raw)
-    r = (x.unsqueeze(-2) - location) * torch.exp(-log_scale)
-    first = r[..., 0]
-    second = r[..., 1] - coupling * first
-    value = logits - 0.5 * (first * first + second * second) - log_scale.sum(-1)
-    return torch.logsumexp(value, -1) - torch.logsumexp(logits, -1) - _LOG_2PI
-
-
-def _log_mixture_both(raw: Tensor, w: Tensor, log_det: Tensor, spots: _Spots, position: Tensor) -> Tensor:
-    """Log-density of positions ``(B, P, 2)``: Gaussians at free places of the stretched plane, and around points."""
-    logits, location, log_scale, coupling = _parts_2d(raw)
-    r = (w.unsqueeze(-2) - location) * torch.exp(-log_scale)
-    first = r[..., 0]
-    second = r[..., 1] - coupling * first
-    free = logits - 0.5 * (first * first + second * second) - log_scale.sum(-1) + log_det.unsqueeze(-1)
-    square = (position.unsqueeze(2) - spots.positions.unsqueeze(1)).square().sum(-1, keepdim=True)
-    near = spots.logits - 0.5 * square * torch.exp(-2.0 * spots.log_scale) - 2.0 * spots.log_scale
-    everything = torch.cat([free, near.flatten(2)], dim=-1)
-    weights = torch.cat([logits, spots.logits.flatten(2)], dim=-1)
-    return torch.logsumexp(everything, -1) - torch.logsumexp(weights, -1) - _LOG_2PI
-
-
-def _component(logits: Tensor, noise: Tensor) -> Tensor:
-    """Index ``(B, 1)`` of the component that the standard normal number of each row stands for."""
-    level = torch.special.ndtr(noise.double()).unsqueeze(-1)
-    chosen = (torch.softmax(logits.double(), -1).cumsum(-1) < level).sum(-1, keepdim=True)
-    return chosen.clamp(max=logits.shape[-1] - 1)
-
-
 def _sample_1d(raw: Tensor, choice: Tensor, value: Tensor) -> Tensor:
-    logits, location, log_scale = raw.chunk(3, dim=-1)
-    k = _component(logits, choice)
-    scale = torch.exp(log_scale.clamp(*_LOG_SCALE).gather(1, k))
-    return (location.gather(1, k) + scale * value.unsqueeze(1)).squeeze(1)
-
-
-def _sample_2d(raw: Tensor, choice: Tensor, value: Tensor) -> Tensor:
-    return _parts_at(raw, _component(_parts_2d(raw)[0], choice), value)
-
-
-def _parts_at(raw: Tensor, k: Tensor, value: Tensor) -> Tensor:
-    """Values ``(B, 2)`` of the components ``k (B, 1)`` for standard normal numbers ``value (B, 2)``."""
-    _, location, log_scale, coupling = _parts_2d(raw)
-    pair = k.unsqueeze(-1).expand(-1, 1, 2)
-    first = value[:, 0]
-    second = value[:, 1] + coupling.gather(1, k).squeeze(1) * first
-    r = torch.stack([first, second], dim=1)
-    return location.gather(1, pair).squeeze(1) + torch.exp(log_scale.gather(1, pair).squeeze(1)) * r
+    """Values ``(B,)`` of the Gaussian mixtures ``raw (B, 3K)``, the component chosen by ``choice``."""
+    logits, location, log_scale = _AMOUNTS.split(raw)
+    k = component(logits, choice)
+    return (location.gather(1, k) + torch.exp(log_scale.gather(1, k)) * value.unsqueeze(1)).squeeze(1)

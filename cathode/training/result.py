@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -43,3 +44,14 @@ class FitResult:
     cpu_seconds: float
     stopped_reason: str
     non_finite_batches: int
+
+    def summary(self) -> dict[str, Any]:
+        """What there is to say of the fit in plain numbers and words, for a file of results."""
+        return {
+            "epochs": int(self.history["epoch"].max()),
+            "validation_loss": self.validation_loss,
+            "selection": self.selection,
+            "stopped": self.stopped_reason,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+        }

@@ -12,7 +12,7 @@ import torch
 from cathode.density.base import ConditionalDensity, NonFiniteError
 from cathode.support.errors import UserError
 from cathode.support.seeding import derive_seed
-from cathode.training import FitConfig, FitResult, TrainingData, fit
+from cathode.training import FitConfig, TrainingData, fit
 from fastsim.generators.autoregressive import autoregressive_energies, autoregressive_shape
 from fastsim.generators.cyclic import turns_whole
 from fastsim.generators.data import EnergyData, ShapeData
@@ -166,15 +166,4 @@ def _fit(
         result = fit(density, data.train, data.validation, config, seed=own, checkpoint_dir=checkpoint_dir)
     except NonFiniteError as error:
         raise UserError(f"training of the {stage} stage: {error}") from error
-    return StageFit(result.density.cpu(), result.history, _summary(result))
-
-
-def _summary(result: FitResult) -> dict[str, Any]:
-    return {
-        "epochs": int(result.history["epoch"].max()),
-        "validation_loss": result.validation_loss,
-        "selection": result.selection,
-        "stopped": result.stopped_reason,
-        "seconds": result.seconds,
-        "cpu_seconds": result.cpu_seconds,
-    }
+    return StageFit(result.density.cpu(), result.history, result.summary())

@@ -200,22 +200,6 @@ def test_points_on_the_lattice_come_out_at_centres_of_cells() -> None:
     assert away[~flagged].max() > 0.2
 
 
-def test_a_set_and_its_mirror_image_are_equally_likely_only_if_trained_so() -> None:
-    model = _model(4, mirrors=[[1, 1], [2]])
-    context = _context(64, 4)
-    x, mask = _draw(model, context)
-    direct = -model.log_prob(x, context, mask=mask)
-    drawn = torch.stack(
-        [model.loss(x, context, mask=mask, generator=torch.Generator().manual_seed(k)) for k in range(24)]
-    )
-    mirrored_x, mirrored_c = x.clone(), context.clone()
-    mirrored_x[..., 1] *= -1
-    mirrored_c[:, 1] *= -1
-    other = -model.log_prob(mirrored_x, mirrored_c, mask=mask)
-    for values in (direct, other):
-        assert (drawn - values).abs().min(0).values.max() < 1e-2
-
-
 def test_same_noise_same_points_and_the_description_rebuilds_the_model() -> None:
     model = _model(4, flag=True, floor=0.5, scale_column=0, near=2)
     twin = build(describe(model))

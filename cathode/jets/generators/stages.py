@@ -39,7 +39,7 @@ from cathode.jets.generators.settings import (
 )
 from cathode.support.errors import UserError
 from cathode.support.seeding import derive_seed, torch_generator
-from cathode.training import FitConfig, FitResult, TrainingData, fit
+from cathode.training import FitConfig, TrainingData, fit
 from cathode.training.adversarial import AdversarialStep
 
 __all__ = ["StageFit", "fit_constituents", "fit_kinematics"]
@@ -154,8 +154,7 @@ def _mirrors(types: int, pitch: float) -> tuple[list[list[int]], list[list[int]]
 
 def _sequence(model: SequencePoints, train: TrainingData, types: int, pitch: float) -> ConditionalDensity:
     assert train.context is not None
-    events, contexts = _mirrors(types, pitch)
-    return PointSequence(
+    density = PointSequence(
         train.x.shape[1],
         train.context.shape[1],
         flag=pitch > 0,
@@ -175,9 +174,9 @@ def _sequence(model: SequencePoints, train: TrainingData, types: int, pitch: flo
         scale_column=types + SUMMARY.index("log_pt"),
         pitch=pitch,
         phase_columns=[types + column for column in _PHASES] if pitch > 0 else None,
-        mirrors=[[*a, *b] for a, b in zip(events, contexts, strict=True)] if model.mirror else None,
         low_precision=model.low_precision,
     )
+    return Mirrored(density, *_mirrors(types, pitch)) if model.mirror else density
 
 
 def _mixed(model: MixedPoints, train: TrainingData, types: int, description: JetDataSettings) -> ConditionalDensity:
@@ -317,15 +316,4 @@ def _fit(
         result = fit(density, train, validation, config, seed=own, checkpoint_dir=checkpoint_dir, step=step)
     except NonFiniteError as error:
         raise UserError(f"training of the {stage} stage: {error}") from error
-    return StageFit(result.density.cpu(), result.history, _summary(result))
-
-
-def _summary(result: FitResult) -> dict[str, Any]:
-    return {
-        "epochs": int(result.history["epoch"].max()),
-        "validation_loss": result.validation_loss,
-        "selection": result.selection,
-        "stopped": result.stopped_reason,
-        "seconds": result.seconds,
-        "cpu_seconds": result.cpu_seconds,
-    }
+    return StageFit(result.density.cpu(), result.history, result.summary())

@@ -29,6 +29,7 @@ from cathode.search.constituents.settings import ConstituentSettings
 from cathode.search.tasks import Runner, Task
 from cathode.support.errors import UserError
 from cathode.support.files import sha256_of
+from cathode.support.hashing import mixed_bits
 from cathode.support.seeding import derive_seed, numpy_generator
 
 __all__ = ["PointModel", "PointModels", "fingerprints", "fit_points", "fit_points_task", "given_models"]
@@ -49,11 +50,7 @@ def fingerprints(jets: Jets) -> Keys:
     words = leading.view(np.uint32).astype(np.uint64)
     key = np.full(len(jets), 0x9E3779B97F4A7C15, dtype=np.uint64)
     for column in words.T:
-        # The output function of SplitMix64 (Steele et al., OOPSLA 2014), one word after the other.
-        key = key ^ column
-        key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        key = key ^ (key >> np.uint64(31))
+        key = mixed_bits(key ^ column)
     return key
 
 
