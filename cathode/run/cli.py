@@ -252,13 +252,13 @@ def _pretrain_jets(command: PretrainJets) -> None:
 def _jet_observables(command: Observables) -> None:
     from cathode.jets.commands.observables import run_observables
 
-    run_observables(command)
+    print(run_observables(command))
 
 
 def _generate_jets(command: GenerateJets) -> None:
     from cathode.jets.commands.generate import run_generate
 
-    run_generate(command)
+    print(run_generate(command))
 
 
 _COMMANDS: dict[type[Any], Callable[[Any], None]] = {

@@ -51,8 +51,8 @@ class GenerateJets:
     """Replace a file that is there."""
 
 
-def run_generate(command: GenerateJets) -> None:
-    """Write the file that ``command`` describes.
+def run_generate(command: GenerateJets) -> str:
+    """Write the file that ``command`` describes; returns what there is to say.
 
     Raises:
         UserError: No such model, or conditions that do not fit it; nothing is written then.
@@ -92,7 +92,7 @@ def run_generate(command: GenerateJets) -> None:
         write_jets(made(), command.output)
     speed = 1e3 * seconds / conditions.count
     note = f", {inexact} do not add up exactly" if generator.conserve != "none" and command.leading is None else ""
-    print(f"{conditions.count} jets{note}, {speed:.3g} ms per jet: {command.output}")
+    return f"{conditions.count} jets{note}, {speed:.3g} ms per jet: {command.output}"
 
 
 def with_steps(generator: JetGenerator, steps: int) -> JetGenerator:

@@ -33,8 +33,8 @@ class Observables:
     """Constituents that are kept of each jet, those of largest pT; default: all that are stored."""
 
 
-def run_observables(command: Observables) -> None:
-    """Write the table and say how many events it has.
+def run_observables(command: Observables) -> str:
+    """Write the table; returns how many events it has.
 
     Raises:
         UserError: Files that cannot be read or written, or unknown observables.
@@ -54,4 +54,4 @@ def run_observables(command: Observables) -> None:
     # Rows are numbered as the search does, not as the file may.
     numbered = Events(table.features, table.names, table.mass, np.arange(len(table)), table.weight)
     write_events(numbered, command.output)
-    print(f"{len(kept)} events, {outside} outside the acceptance left out: {command.output}")
+    return f"{len(kept)} events, {outside} outside the acceptance left out: {command.output}"
