@@ -7,12 +7,13 @@ objects or plain arguments.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from cathode.search.constituents.settings import ConstituentSettings
 from cathode.support.errors import UserError
+from cathode.support.settings import Files, require
 from cathode.training.config import FitConfig
 
 __all__ = [
@@ -36,15 +37,6 @@ __all__ = [
     "TransformerTrees",
     "Trees",
 ]
-
-
-# One file may be written without the brackets of a list.
-Files = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
-
-
-def _require(where: str, good: bool, expected: str, got: Any) -> None:
-    if not good:
-        raise UserError(f"{where}: must be {expected}, got {got!r}")
 
 
 @dataclass(frozen=True)
@@ -72,8 +64,8 @@ class DataSettings:
     columns: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require("data.events", len(self.events) > 0, "at least one file", list(self.events))
-        _require("data.features", len(self.features) > 0, "at least one feature", list(self.features))
+        require("data.events", len(self.events) > 0, "at least one file", list(self.events))
+        require("data.features", len(self.features) > 0, "at least one feature", list(self.features))
 
 
 @dataclass(frozen=True)
@@ -95,14 +87,14 @@ class InjectionSettings:
     def __post_init__(self) -> None:
         if self.signal:
             given = (self.count is not None) + (self.strength is not None)
-            _require(
+            require(
                 "injection",
                 given == 1,
                 "given either count or strength",
                 {"count": self.count, "strength": self.strength},
             )
-            _require("injection.count", self.count is None or self.count >= 0, "zero or more", self.count)
-            _require("injection.strength", self.strength is None or self.strength >= 0, "zero or more", self.strength)
+            require("injection.count", self.count is None or self.count >= 0, "zero or more", self.count)
+            require("injection.strength", self.strength is None or self.strength >= 0, "zero or more", self.strength)
 
 
 @dataclass(frozen=True)
@@ -202,10 +194,10 @@ class DensitySettings:
     )
 
     def __post_init__(self) -> None:
-        _require("density.members", self.members >= 1, "at least 1", self.members)
+        require("density.members", self.members >= 1, "at least 1", self.members)
         for name in ("validation_fraction", "test_fraction"):
             value = getattr(self, name)
-            _require(f"density.{name}", 0 < value < 0.5, "between 0 and 0.5", value)
+            require(f"density.{name}", 0 < value < 0.5, "between 0 and 0.5", value)
 
 
 @dataclass(frozen=True)
@@ -224,8 +216,8 @@ class TemplateSettings:
     oversampling: float = 4.0
 
     def __post_init__(self) -> None:
-        _require("template.oversampling", self.oversampling > 0, "positive", self.oversampling)
-        _require("template.kde_bandwidth", self.kde_bandwidth > 0, "positive", self.kde_bandwidth)
+        require("template.oversampling", self.oversampling > 0, "positive", self.oversampling)
+        require("template.kde_bandwidth", self.kde_bandwidth > 0, "positive", self.kde_bandwidth)
 
 
 @dataclass(frozen=True)
@@ -320,8 +312,8 @@ class TransformerTrees:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        _require("classifier.model.pretrained", bool(self.pretrained), "the folder of an encoder", self.pretrained)
-        _require("classifier.model.variance", 0 < self.variance <= 1, "above 0 and at most 1", self.variance)
+        require("classifier.model.pretrained", bool(self.pretrained), "the folder of an encoder", self.pretrained)
+        require("classifier.model.variance", 0 < self.variance <= 1, "above 0 and at most 1", self.variance)
 
 
 @dataclass(frozen=True)
@@ -341,7 +333,7 @@ class ClassifierSettings:
     use_mass: bool = False
 
     def __post_init__(self) -> None:
-        _require("classifier.folds", self.folds >= 2, "at least 2", self.folds)
+        require("classifier.folds", self.folds >= 2, "at least 2", self.folds)
 
 
 @dataclass(frozen=True)
@@ -389,7 +381,7 @@ class SignificanceSettings:
 
     def __post_init__(self) -> None:
         points = self.background_efficiencies
-        _require(
+        require(
             "significance.background_efficiencies",
             len(points) > 0 and all(0 < e < 1 for e in points),
             "between 0 and 1",
@@ -420,9 +412,9 @@ class EvaluationSettings:
     references: bool = True
 
     def __post_init__(self) -> None:
-        _require("evaluation.reserve", 0 <= self.reserve < 1, "between 0 and 1", self.reserve)
+        require("evaluation.reserve", 0 <= self.reserve < 1, "between 0 and 1", self.reserve)
         if self.background:
-            _require("evaluation.reserve", self.reserve == 0, "0 where evaluation.background is given", self.reserve)
+            require("evaluation.reserve", self.reserve == 0, "0 where evaluation.background is given", self.reserve)
 
 
 @dataclass(frozen=True)

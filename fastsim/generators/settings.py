@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from cathode.support.errors import UserError
+from cathode.support.settings import Files, require
 from cathode.training.config import FitConfig
 from fastsim.generators.points.settings import PointsShape
 from fastsim.generators.shape import FramedShape
@@ -22,20 +22,12 @@ __all__ = [
     "ShapeSettings",
 ]
 
-# One file may be written without the brackets of a list.
-Files = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
-
-
-def _require(where: str, good: bool, expected: str, got: Any) -> None:
-    if not good:
-        raise UserError(f"{where}: must be {expected}, got {got!r}")
-
 
 def _at_least_one(settings: Any, where: str) -> None:
     for one in fields(settings):
         value = getattr(settings, one.name)
         if isinstance(value, int):
-            _require(f"{where}.{one.name}", value >= 1, "1 or more", value)
+            require(f"{where}.{one.name}", value >= 1, "1 or more", value)
 
 
 @dataclass(frozen=True)
@@ -63,12 +55,12 @@ class DataSettings:
     memory: float = 2000.0
 
     def __post_init__(self) -> None:
-        _require("data.showers", len(self.showers) > 0, "at least one file", list(self.showers))
-        _require("data.threshold", self.threshold > 0, "a positive energy in MeV", self.threshold)
-        _require("data.validation", 0 < self.validation < 1, "between 0 and 1", self.validation)
-        _require("data.memory", self.memory > 0, "positive", self.memory)
+        require("data.showers", len(self.showers) > 0, "at least one file", list(self.showers))
+        require("data.threshold", self.threshold > 0, "a positive energy in MeV", self.threshold)
+        require("data.validation", 0 < self.validation < 1, "between 0 and 1", self.validation)
+        require("data.memory", self.memory > 0, "positive", self.memory)
         if self.rows is not None:
-            _require("data.rows", 0 <= self.rows[0] < self.rows[1], "first < stop", list(self.rows))
+            require("data.rows", 0 <= self.rows[0] < self.rows[1], "first < stop", list(self.rows))
 
 
 @dataclass(frozen=True)

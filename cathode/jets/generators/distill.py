@@ -27,9 +27,10 @@ from cathode.jets.generators.context import JetPoints
 from cathode.jets.generators.data import JetTensors, LearningJets, learning_jets
 from cathode.jets.generators.generate import Conditions, generate
 from cathode.jets.generators.generator import JetGenerator
-from cathode.jets.generators.settings import Files, JetDataSettings
+from cathode.jets.generators.settings import JetDataSettings
 from cathode.support.errors import UserError
 from cathode.support.seeding import derive_seed, torch_generator
+from cathode.support.settings import Files
 from cathode.training import FitConfig, TrainingData, fit
 from cathode.training.distillation import DistillationStep
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from cathode.jets.generators.cells import Cells
 from cathode.jets.generators.particle_features import ParticleFeatures
 from cathode.support.errors import UserError
+from cathode.support.settings import Files, at_least, require
 from cathode.training.config import FitConfig
 
 __all__ = [
@@ -27,19 +28,6 @@ __all__ = [
     "SequencePoints",
     "SetTransformerSettings",
 ]
-
-# One file may be written without the brackets of a list.
-Files = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
-
-
-def _require(where: str, good: bool, expected: str, got: Any) -> None:
-    if not good:
-        raise UserError(f"{where}: must be {expected}, got {got!r}")
-
-
-def _at_least(where: str, settings: Any, least: int, *names: str) -> None:
-    for name in names:
-        _require(f"{where}.{name}", getattr(settings, name) >= least, f"{least} or more", getattr(settings, name))
 
 
 @dataclass(frozen=True)
@@ -75,17 +63,17 @@ class JetDataSettings:
     extras: ParticleFeatures | None = None
 
     def __post_init__(self) -> None:
-        _require("data.jets", len(self.jets) > 0, "at least one file", list(self.jets))
-        _require("data.validation", 0 < self.validation < 1, "between 0 and 1", self.validation)
+        require("data.jets", len(self.jets) > 0, "at least one file", list(self.jets))
+        require("data.validation", 0 < self.validation < 1, "between 0 and 1", self.validation)
         if self.particles is not None:
-            _at_least("data", self, 1, "particles")
+            at_least("data", self, 1, "particles")
         if self.extras is not None and self.cells is not None:
             raise UserError("data.extras: is not learned together with data.cells: set one of them to null")
         if self.exclude_mass is not None:
             low, high = self.exclude_mass
-            _require("data.exclude_mass", 0 <= low < high, "two masses in TeV, low < high", [low, high])
+            require("data.exclude_mass", 0 <= low < high, "two masses in TeV, low < high", [low, high])
         if self.rows is not None:
-            _require("data.rows", 0 <= self.rows[0] < self.rows[1], "first < stop", list(self.rows))
+            require("data.rows", 0 <= self.rows[0] < self.rows[1], "first < stop", list(self.rows))
 
 
 @dataclass(frozen=True)
@@ -106,8 +94,8 @@ class AutoregressiveKinematics:
     knots: int = 17
 
     def __post_init__(self) -> None:
-        _at_least("kinematics.model", self, 1, "components", "hidden", "layers")
-        _at_least("kinematics.model", self, 4, "knots")
+        at_least("kinematics.model", self, 1, "components", "hidden", "layers")
+        at_least("kinematics.model", self, 4, "knots")
 
 
 @dataclass(frozen=True)
@@ -129,7 +117,7 @@ class Frame:
     mirror: bool = True
 
     def __post_init__(self) -> None:
-        _require("constituents.model.frame.scale", self.scale > 0, "positive", self.scale)
+        require("constituents.model.frame.scale", self.scale > 0, "positive", self.scale)
 
 
 @dataclass(frozen=True)
@@ -150,7 +138,7 @@ class EPiCSettings:
     activation: str = "leaky_relu"
 
     def __post_init__(self) -> None:
-        _at_least("constituents.model.network", self, 1, "width", "global_width", "layers")
+        at_least("constituents.model.network", self, 1, "width", "global_width", "layers")
 
 
 @dataclass(frozen=True)
@@ -173,7 +161,7 @@ class SetTransformerSettings:
     activation: str = "gelu_tanh"
 
     def __post_init__(self) -> None:
-        _at_least("constituents.model.network", self, 1, "width", "heads", "blocks", "expansion")
+        at_least("constituents.model.network", self, 1, "width", "heads", "blocks", "expansion")
         if self.width % self.heads:
             raise UserError(f"constituents.model.network.width: {self.width} is no multiple of heads ({self.heads})")
 
@@ -202,7 +190,7 @@ class FlowMatchingPoints:
     time_sampling: Literal["uniform", "logit_normal"] = "logit_normal"
 
     def __post_init__(self) -> None:
-        _at_least("constituents.model", self, 1, "steps")
+        at_least("constituents.model", self, 1, "steps")
 
 
 @dataclass(frozen=True)
@@ -225,8 +213,8 @@ class MixedPoints:
     class_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        _at_least("constituents.model", self, 1, "steps")
-        _require("constituents.model.class_weight", self.class_weight > 0, "positive", self.class_weight)
+        at_least("constituents.model", self, 1, "steps")
+        require("constituents.model.class_weight", self.class_weight > 0, "positive", self.class_weight)
 
 
 @dataclass(frozen=True)
@@ -247,7 +235,7 @@ class EDMPoints:
     steps: int = 10
 
     def __post_init__(self) -> None:
-        _at_least("constituents.model", self, 2, "steps")
+        at_least("constituents.model", self, 2, "steps")
 
 
 @dataclass(frozen=True)
@@ -288,13 +276,13 @@ class SequencePoints:
 
     def __post_init__(self) -> None:
         names = ("width", "heads", "blocks", "expansion", "components", "amount_components", "head_width")
-        _at_least("constituents.model", self, 1, *names)
+        at_least("constituents.model", self, 1, *names)
         if self.width % self.heads:
             raise UserError(f"constituents.model.width: {self.width} is no multiple of heads ({self.heads})")
-        _require("constituents.model.scale", self.scale > 0, "positive", self.scale)
-        _at_least("constituents.model", self, 0, "near")
-        _require("constituents.model.radius", self.radius is None or self.radius > 0, "positive, or null", self.radius)
-        _require("constituents.model.floor", self.floor >= 0, "0 or a pT in GeV", self.floor)
+        require("constituents.model.scale", self.scale > 0, "positive", self.scale)
+        at_least("constituents.model", self, 0, "near")
+        require("constituents.model.radius", self.radius is None or self.radius > 0, "positive, or null", self.radius)
+        require("constituents.model.floor", self.floor >= 0, "0 or a pT in GeV", self.floor)
 
 
 @dataclass(frozen=True)
@@ -319,8 +307,8 @@ class EPiCGANPoints:
     mirror: bool = True
 
     def __post_init__(self) -> None:
-        _at_least("constituents.model", self, 1, "width", "global_width", "layers", "discriminator_layers")
-        _require("constituents.model.scale", self.scale > 0, "positive", self.scale)
+        at_least("constituents.model", self, 1, "width", "global_width", "layers", "discriminator_layers")
+        require("constituents.model.scale", self.scale > 0, "positive", self.scale)
 
 
 @dataclass(frozen=True)

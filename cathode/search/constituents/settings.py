@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator
+from typing import Any, Literal
 
 from cathode.jets.generators.cells import Cells
 from cathode.jets.generators.settings import ConstituentSettings as PointSettings
 from cathode.jets.generators.settings import SequencePoints
-from cathode.support.errors import UserError
+from cathode.support.settings import Files, require
 
 __all__ = ["ConstituentSettings", "SetTestSettings"]
 
 
-# One folder may be written without the brackets of a list.
-Folders = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
-
-
 def _require(where: str, good: bool, expected: str, got: Any) -> None:
-    if not good:
-        raise UserError(f"constituents.{where}: must be {expected}, got {got!r}")
+    require(f"constituents.{where}", good, expected, got)
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,7 @@ class ConstituentSettings:
         outside: Events outside the acceptance (jets lose momentum where constituents were cut): ``drop`` them and say
             how many, or ``fail``.
         particles: Constituents that are kept of each jet, those of largest pT; null for all that are stored.
-        models: Folders of finished models of the constituents of a jet, made by an earlier search or by ``cathode jets
+        models: Files of finished models of the constituents of a jet, made by an earlier search or by ``cathode jets
             train`` (with ``data.exclude_mass`` and ``data.particles: null``); none: train ``members`` of them here.
             A model that has seen an event of the signal region is refused.
         points: The model of the constituents of a jet and its training.
@@ -77,7 +70,7 @@ class ConstituentSettings:
     max_eta: float = 2.5
     outside: Literal["drop", "fail"] = "drop"
     particles: int | None = None
-    models: Folders = ()
+    models: Files = ()
     points: PointSettings = field(default_factory=lambda: PointSettings(model=SequencePoints()))
     cells: Cells | None = None
     conserve: Literal["none", "axis", "momentum"] = "momentum"

@@ -179,8 +179,8 @@ def generate_task(
         shape = (len(todo), 2, generator.particles)
         raw = made.jets.padded(generator.particles)
         mask = raw.mask.reshape(shape)
-        points_asked = raw.points.reshape(*shape, 3).astype(np.float64)
-        found = conserved(points_asked, mask, axes, mass[todo], threshold=threshold)
+        generated = raw.points.reshape(*shape, 3).astype(np.float64)
+        found = conserved(generated, mask, axes, mass[todo], threshold=threshold)
         whole = np.isfinite(found).all((1, 2, 3))
         if not whole.any():
             continue

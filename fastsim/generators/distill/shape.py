@@ -28,12 +28,12 @@ from cathode.run.folder import RunFolder
 from cathode.support.errors import UserError
 from cathode.support.files import write_json
 from cathode.support.seeding import derive_seed, numpy_generator, torch_generator
+from cathode.support.settings import Files
 from cathode.training import FitConfig, TrainingData, fit
 from cathode.training.distillation import DistillationStep
 from fastsim.data import Showers, read_showers
 from fastsim.data.streaming import training_data
 from fastsim.generators.generator import ShowerGenerator, load_generator, save_generator
-from fastsim.generators.settings import Files
 from fastsim.generators.train import MODEL
 
 __all__ = ["DistillSettings", "Distilled", "distill", "distil_shape", "milliseconds_per_shower", "with_shape_stage"]
