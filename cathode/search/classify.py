@@ -33,7 +33,6 @@ Folds = NDArray[np.int64]
 _MEMBERS_PER_TASK = 10
 # A transformer trains for minutes: each member is a task, and a killed one goes on from its checkpoint.
 _SLOW = "transformer"
-_EMBEDDED = "transformer-trees"
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def cross_fit(
         build_classifier(dict(model)),
         folds=settings.folds,
         seed=seed,
-        members_per_task=_members_per_task(settings.model.kind),
+        members_per_task=1 if settings.model.kind == _SLOW else _MEMBERS_PER_TASK,
     )
     parts = fitting.tasks(data, template, data_id=data_id, data_weight=data_weight)
     dealt = {
@@ -147,14 +146,6 @@ def _task(
             **_encoder_of(parameters),
         },
     )
-
-
-def _members_per_task(kind: str) -> int | None:
-    """Members of an ensemble that one task trains; None: all of a fold."""
-    if kind == _SLOW:
-        return 1
-    # Embedding the events takes longer than all trees on them.
-    return None if kind == _EMBEDDED else _MEMBERS_PER_TASK
 
 
 def _encoder_of(parameters: Mapping[str, Any]) -> dict[str, str]:

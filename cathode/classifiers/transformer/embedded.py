@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from cathode.classifiers.base import load_arrays, logit, save_arrays
+from cathode.classifiers.base import check_features, load_arrays, logit, save_arrays
 from cathode.classifiers.transformer.features import jet_axis
 from cathode.classifiers.transformer.inputs import SetInputs
 from cathode.classifiers.transformer.network import Architecture, SetEncoder
@@ -29,7 +28,7 @@ from cathode.classifiers.trees import TreeEnsemble
 from cathode.support.errors import UserError
 from cathode.support.files import atomic_directory, write_json
 
-__all__ = ["EmbeddedTrees"]
+__all__ = ["EmbeddedTrees", "embed_jets"]
 
 _CHUNK = 512
 
@@ -69,12 +68,13 @@ class EmbeddedTrees(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(
-        self, X: SetInputs, y: ArrayLike, sample_weight: ArrayLike | None = None, *, progress: bool = False
+        self, X: SetInputs | ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, *, progress: bool = False
     ) -> EmbeddedTrees:
         """Embed, find the components, and train the trees.
 
         Args:
-            X: N events with momenta.
+            X: N events with momenta, or what :func:`embed_jets` made of them: embedding takes longer than all trees, so
+                who trains many classifiers on the same events embeds them once.
             y: Labels ``(N,)``: 1 data, 0 template.
             sample_weight: Non-negative weights ``(N,)``.
             progress: Show a bar over the members.
@@ -85,7 +85,7 @@ class EmbeddedTrees(ClassifierMixin, BaseEstimator):
         if not 0.0 < self.variance <= 1.0:
             raise UserError(f"EmbeddedTrees: variance={self.variance} must be above 0 and at most 1")
         self._load_encoder()
-        summaries, masses = self._embed(X)
+        summaries, masses = self._embedded(X)
         pooled = summaries.reshape(-1, summaries.shape[-1])
         self.mean_ = pooled.mean(axis=0)
         _, spread, directions = np.linalg.svd(pooled - self.mean_, full_matrices=False)
@@ -94,26 +94,26 @@ class EmbeddedTrees(ClassifierMixin, BaseEstimator):
         # The sign of a component is arbitrary: fixed, so that the same input gives the same columns everywhere.
         signs = np.sign(directions[np.arange(kept), np.abs(directions[:kept]).argmax(axis=1)])
         self.components_ = directions[:kept] * signs[:, None]
-        self.groups_, self.classes_, self.input_kind_ = summaries.shape[1], np.array([0, 1]), X.kind
+        self.groups_, self.classes_, self.input_kind_ = summaries.shape[1], np.array([0, 1]), _kind(X)
         self.trees_ = self._trees().fit(self._columns(summaries, masses), y, sample_weight, progress=progress)
         self.history_ = self.trees_.history_
         return self
 
-    def predict_proba(self, X: SetInputs) -> np.ndarray:
+    def predict_proba(self, X: SetInputs | ArrayLike) -> np.ndarray:
         """Probability of both classes ``(N, 2)``, averaged over members.
 
         Raises:
             UserError: Unusable input.
         """
-        if getattr(X, "kind", self.input_kind_) != self.input_kind_:
-            raise UserError(f"sets have {X.kind}, but the classifier was trained on {self.input_kind_}")
-        return self.trees_.predict_proba(self._columns(*self._embed(X, groups=self.groups_)))
+        if _kind(X) != self.input_kind_:
+            raise UserError(f"events have {_kind(X)}, but the classifier was trained on {self.input_kind_}")
+        return self.trees_.predict_proba(self._columns(*self._embedded(X, groups=self.groups_)))
 
-    def decision_function(self, X: SetInputs) -> np.ndarray:
+    def decision_function(self, X: SetInputs | ArrayLike) -> np.ndarray:
         """Logarithm of the odds of class 1, ``(N,)``."""
         return logit(self.predict_proba(X)[:, 1])
 
-    def predict(self, X: SetInputs) -> np.ndarray:
+    def predict(self, X: SetInputs | ArrayLike) -> np.ndarray:
         """The likelier class, ``(N,)``."""
         return (self.predict_proba(X)[:, 1] > 0.5).astype(np.int64)
 
@@ -184,33 +184,66 @@ class EmbeddedTrees(ClassifierMixin, BaseEstimator):
         order = np.argsort(masses, axis=1, kind="stable")
         return np.take_along_axis(parts, order[..., None], axis=1).reshape(len(parts), -1)
 
-    @torch.no_grad()
-    def _embed(self, X: Any, groups: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _embedded(self, X: SetInputs | ArrayLike, groups: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Summaries ``(N, J, W)`` and masses ``(N, J)`` of the jets of each event."""
-        if not isinstance(X, SetInputs):
-            raise UserError(f"the transformer takes SetInputs, not {type(X).__name__}: make them of points and a mask")
-        if X.momenta is None:
-            raise UserError("transformer-trees need the momenta of the points: give SetInputs with momenta")
-        encoder = self.encoder_.to(self.device).eval()
-        number = X.groups if groups is None else groups
-        summaries, masses = [], []
-        for which in range(number):
-            mask = X.mask if X.group is None else X.mask & (X.group == which)
-            masses.append(jet_axis(X.momenta[..., :3], mask)[:, 3])
-            # Short jets with short ones, each cut to the longest of its chunk.
-            places = np.argsort(~mask, axis=1, kind="stable")
-            counts = mask.sum(axis=1)
-            rows = np.empty((len(X), self.architecture_.width))
-            for chunk in np.array_split(np.argsort(counts, kind="stable"), -(-len(X) // _CHUNK)) if len(X) else []:
-                longest = max(int(counts[chunk].max(initial=0)), 1)
-                place = places[chunk, :longest, None]
-                real = torch.from_numpy(np.arange(longest) < counts[chunk, None]).to(self.device)
-                points, momenta = (
-                    torch.from_numpy(np.take_along_axis(a[chunk], place, axis=1)).to(self.device)
-                    for a in (X.points, X.momenta)
+        if isinstance(X, SetInputs):
+            table = _embedding(X, self.encoder_, width=self.architecture_.width, device=self.device, groups=groups)
+        else:
+            table, block = check_features(X), self.architecture_.width + 1
+            if table.shape[1] == 0 or table.shape[1] % block or (groups and table.shape[1] != groups * block):
+                raise UserError(
+                    f"events have {table.shape[1]} columns, but this encoder makes {block} of a jet: give sets, or "
+                    "what embed_jets made with the same encoder"
                 )
-                packing = pack(real)
-                tokens = encoder.tokens(packing, encoder.points(packing, points))
-                rows[chunk] = encoder(tokens, packing, encoder.biases(packing, momenta)).double().cpu().numpy()
-            summaries.append(rows)
-        return np.stack(summaries, axis=1), np.stack(masses, axis=1)
+        jets = table.reshape(len(table), -1, self.architecture_.width + 1)
+        return jets[..., :-1], jets[..., -1]
+
+
+def embed_jets(X: SetInputs, pretrained: str | Path, *, device: str = "cpu") -> np.ndarray:
+    """What a pre-trained encoder sees of events: summary and mass of each jet, ``(N, J (W + 1))``.
+
+    Args:
+        X: N events of J jets, with momenta.
+        pretrained: Folder of the encoder.
+        device: Torch device.
+
+    Raises:
+        UserError: No encoder, or events that are not usable.
+    """
+    if not isinstance(X, SetInputs):
+        raise UserError(f"the transformer takes SetInputs, not {type(X).__name__}: make them of points and a mask")
+    architecture = pretrained_architecture(pretrained)
+    encoder = SetEncoder(architecture)
+    load_encoder(encoder, pretrained)
+    return _embedding(X, encoder, width=architecture.width, device=device)
+
+
+@torch.no_grad()
+def _embedding(X: SetInputs, encoder: SetEncoder, *, width: int, device: str, groups: int | None = None) -> np.ndarray:
+    if X.momenta is None:
+        raise UserError("transformer-trees need the momenta of the points: give SetInputs with momenta")
+    encoder = encoder.to(device).eval()
+    jets = []
+    for which in range(X.groups if groups is None else groups):
+        mask = X.mask if X.group is None else X.mask & (X.group == which)
+        # Short jets with short ones, each cut to the longest of its chunk.
+        places = np.argsort(~mask, axis=1, kind="stable")
+        counts = mask.sum(axis=1)
+        rows = np.empty((len(X), width + 1))
+        rows[:, -1] = jet_axis(X.momenta[..., :3], mask)[:, 3]
+        for chunk in np.array_split(np.argsort(counts, kind="stable"), -(-len(X) // _CHUNK)) if len(X) else []:
+            longest = max(int(counts[chunk].max(initial=0)), 1)
+            place = places[chunk, :longest, None]
+            real = torch.from_numpy(np.arange(longest) < counts[chunk, None]).to(device)
+            points, momenta = (
+                torch.from_numpy(np.take_along_axis(a[chunk], place, axis=1)).to(device) for a in (X.points, X.momenta)
+            )
+            packing = pack(real)
+            tokens = encoder.tokens(packing, encoder.points(packing, points))
+            rows[chunk, :-1] = encoder(tokens, packing, encoder.biases(packing, momenta)).double().cpu().numpy()
+        jets.append(rows)
+    return np.concatenate(jets, axis=1)
+
+
+def _kind(X: SetInputs | ArrayLike) -> str:
+    return X.kind if isinstance(X, SetInputs) else "columns of embed_jets"

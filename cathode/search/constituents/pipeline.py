@@ -21,7 +21,7 @@ from cathode.search.constituents.gate import set_checks, set_test_task
 from cathode.search.constituents.kinematics import KinematicColumns
 from cathode.search.constituents.points import PointModels, fit_points
 from cathode.search.constituents.representation import set_inputs
-from cathode.search.constituents.tables import observed, without_features
+from cathode.search.constituents.tables import embedded, observed, without_features
 from cathode.search.constituents.template import Generated, generate_events
 from cathode.search.pipeline import SearchProducts, TemplateProducts, finish_search
 from cathode.search.results import ConstituentSummary, GateCheck
@@ -264,7 +264,10 @@ def _classifier_inputs(
         samples["test_signal"] = inputs.test_signal
     model, use_mass = settings.classifier.model, settings.classifier.use_mass
     if isinstance(model, Transformer | TransformerTrees):
-        return {key: _sets(events, settings) for key, events in samples.items()}
+        sets = {key: _sets(events, settings) for key, events in samples.items()}
+        if isinstance(model, Transformer):
+            return sets
+        return embedded(sets, model.pretrained, runner, device=model.device, events_per_task=own.events_per_task)
     tables = observed(samples, settings.data.features, runner, events_per_task=own.events_per_task)
     return {k: np.column_stack([t.features, t.mass]) if use_mass else t.features for k, t in tables.items()}
 

@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from cathode.classifiers.crossfit import CrossFit
 from cathode.classifiers.registry import build_classifier, load_classifier
-from cathode.classifiers.transformer.embedded import EmbeddedTrees
+from cathode.classifiers.transformer.embedded import EmbeddedTrees, embed_jets
 from cathode.classifiers.transformer.features import constituent_inputs, event_inputs
 from cathode.classifiers.transformer.inputs import SetInputs
 from cathode.classifiers.transformer.pretraining import pretrain
@@ -70,6 +70,14 @@ def test_saved_classifier_needs_its_encoder_no_more(trained, tmp_path):
     assert set(np.unique(found.predict(x))) <= {0, 1}
 
 
+def test_embedded_once_or_every_time_is_the_same(encoder):
+    x, y = events(300, np.arange(300) % 2, 40), np.arange(300) % 3 == 0
+    table = embed_jets(x, encoder)
+    assert table.shape == (300, 34)
+    sets, columns = (EmbeddedTrees(2, pretrained=str(encoder)).fit(given, y.astype(int)) for given in (x, table))
+    np.testing.assert_array_equal(columns.predict_proba(table), sets.predict_proba(x))
+
+
 def test_cross_fitting_takes_it(encoder):
     described = {"kind": "transformer-trees", "pretrained": str(encoder), "members": 2}
     scores = CrossFit(described, folds=2, members_per_task=1).run(
@@ -85,8 +93,12 @@ def test_mistakes(encoder, trained):
         EmbeddedTrees(2).fit(x, y)
     with pytest.raises(UserError, match="need the momenta"):
         EmbeddedTrees(2, pretrained=str(encoder)).fit(SetInputs(x.points, x.mask, x.group), y)
+    with pytest.raises(UserError, match="makes 17 of a jet"):
+        EmbeddedTrees(2, pretrained=str(encoder)).fit(np.zeros((40, 35)), y)
     with pytest.raises(UserError, match="takes SetInputs, not ndarray"):
-        EmbeddedTrees(2, pretrained=str(encoder)).fit(x.points, y)
+        embed_jets(np.zeros((40, 34)), encoder)
+    with pytest.raises(UserError, match="but the classifier was trained on"):
+        trained.predict_proba(np.zeros((5, 34)))
     with pytest.raises(UserError, match="variance=0"):
         EmbeddedTrees(2, pretrained=str(encoder), variance=0.0).fit(x, y)
     with pytest.raises(UserError, match="but the classifier was trained on"):

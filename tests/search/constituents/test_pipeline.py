@@ -8,6 +8,8 @@ import jsonschema
 import numpy as np
 import pytest
 
+from cathode.classifiers.transformer.features import constituent_inputs
+from cathode.classifiers.transformer.pretraining import pretrain
 from cathode.data.injection import Truth
 from cathode.density.folder import load_density
 from cathode.jets.dijets import DijetKinematics, in_acceptance, ordered_axes
@@ -30,6 +32,7 @@ from cathode.search.settings import (
     SignificanceSettings,
     TemplateSettings,
     Transformer,
+    TransformerTrees,
     Trees,
 )
 from cathode.training.config import FitConfig
@@ -198,3 +201,21 @@ def test_models_of_an_earlier_search_can_be_used(inputs, store, found):
     made = make_constituent_template(inputs, replace(SETTINGS, constituents=own), store)
     np.testing.assert_array_equal(made.template.events.points, found.constituents.template.events.points)
     assert made.summary.models == list(folders)
+
+
+def test_jets_go_through_a_pretrained_encoder_once(inputs, store, found, make_events, tmp_path):
+    jets = make_events(400, 7).flat()
+    encoder = pretrain(
+        constituent_inputs(jets.points, jets.mask, jets.axis), tmp_path / "encoder",
+        targets=jets.multiplicity(), denoise=False, width=16, heads=2, blocks=1, epochs=1, seed=1,
+    )  # fmt: skip
+    model = TransformerTrees(pretrained=str(encoder), members=2)
+    searched = run_constituents(inputs, replace(SETTINGS, classifier=ClassifierSettings(model=model, folds=2)), store)
+    result = searched.search.result
+    assert result.truth is not None
+    assert set(result.truth.references) == {"idealized", "supervised"}
+    folders = sorted(path.name for path in store.folder.glob("embedding-*"))
+    samples = ["closure_template", "data", "sideband", "template", "test_background", "test_signal"]
+    assert sorted({name.split("-")[1] for name in folders}) == samples
+    # Folds and references share them: one task for each piece of each sample.
+    assert len({tuple(name.split("-")[1:3]) for name in folders}) == len(folders)
