@@ -9,9 +9,9 @@ import numpy as np
 
 from cathode.jets.evaluation.results import Images, JetsEvaluation, PairedHistogram, Ranks, Score
 from cathode.page.drawing import corner, headroom, nothing
+from cathode.page.overlay import GENERATED, REFERENCE, overlay, ratio_grid, ratio_panel
 from cathode.page.style import BLUE, GREY, ORANGE, new_figure, panels, styled
 from cathode.page.text import number
-from cathode.report.jets.overlay import GENERATED, REFERENCE, overlay, ratio_panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["all_figures", "histograms_figure", "images_figure", "ranks_figure", "scores_figure"]
 
-_COLUMNS = 4
-# Width and height of one panel with its margins, and of the legend above all, in inches.
-_PANEL = (3.2, 3.1)
-_TOP = 0.35
 _DECADES = 1.7
 # Pixels of an image that the ratio takes together, in each direction.
 _BLOCK = 4
@@ -81,26 +77,7 @@ def scores_figure(scores: Sequence[Score]) -> Figure:
 @styled
 def histograms_figure(shown: Sequence[PairedHistogram]) -> Figure:
     """One panel per histogram, with the ratio below it."""
-    columns = min(_COLUMNS, max(len(shown), 1))
-    rows = -(-len(shown) // columns) or 1
-    width, height = _PANEL[0] * columns, _PANEL[1] * rows + _TOP
-    figure = new_figure(width, height)
-    # Placed by hand: solving the layout of so many panels takes longer than drawing them.
-    figure.set_layout_engine("none")
-    if not shown:
-        nothing(figure.subplots(), "no histograms")
-        return figure
-    for place, one in enumerate(shown):
-        left = (place % columns) * _PANEL[0] + 0.55
-        bottom = (rows - 1 - place // columns) * _PANEL[1] + 0.55
-        box = (left / width, (bottom + 0.75) / height, (_PANEL[0] - 0.7) / width, (_PANEL[1] - 1.4) / height)
-        main = figure.add_axes(box)
-        lower = figure.add_axes((box[0], bottom / height, box[2], 0.75 / height), sharex=main)
-        main.tick_params(labelbottom=False)
-        _draw(main, lower, one)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper left", ncols=2, bbox_to_anchor=(0.4 / width, 1.0), fontsize=9.5)
-    return figure
+    return ratio_grid(shown, _draw, empty="no histograms")
 
 
 @styled
@@ -119,7 +96,7 @@ def ranks_figure(ranks: Ranks) -> Figure:
         (pairs[1], (ranks.reference_filled, zero, ranks.generated_filled, zero), "share of jets with so many"),
     ):
         overlay(main, edges, *values)
-        ratio_panel(lower, edges, *values)
+        ratio_panel(lower, edges, *values, label="ratio")
         main.set_ylabel(label)
         lower.set_xlabel("constituent by falling pT")
         lower.set_xlim(edges[0], edges[-1])
@@ -180,7 +157,7 @@ def _draw(main: Axes, lower: Axes, one: PairedHistogram) -> None:
     first, second = (c / (t * widths) for c, t in zip((one.reference, one.generated), totals, strict=True))
     errors = [e / (t * widths) for e, t in zip((one.reference_error, one.generated_error), totals, strict=True)]
     overlay(main, one.edges, first, errors[0], second, errors[1])
-    ratio_panel(lower, one.edges, first, errors[0], second, errors[1])
+    ratio_panel(lower, one.edges, first, errors[0], second, errors[1], label="ratio")
     if one.logarithmic:
         main.set_xscale("log")
     largest = max(float(first.max(initial=0.0)), float(second.max(initial=0.0)))

@@ -9,10 +9,10 @@ import numpy as np
 
 from cathode.comparison.estimate import Estimate
 from cathode.page.drawing import corner, headroom, nothing
+from cathode.page.overlay import overlay, ratio_grid, ratio_panel
 from cathode.page.style import BLUE, GREY, ORANGE, RED, new_figure, styled
 from cathode.page.text import number
 from fastsim.evaluation.separation import PairedHistogram, SeparationPower
-from fastsim.report.figures.colours import overlay, ratio_panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,10 +37,6 @@ KINDS = {
     "centre-z": "longitudinal centre",
     "width-z": "longitudinal width",
 }
-_COLUMNS = 4
-# Width and height of one panel with its margins, and of the legend above all, in inches.
-_PANEL = (3.3, 3.35)
-_TOP = 0.3
 # Panels per figure; layers beyond are thinned evenly.
 _MOST_PANELS = 8
 
@@ -62,26 +58,7 @@ def groups(separations: Sequence[SeparationPower]) -> dict[str, list[SeparationP
 def observables_figure(members: Sequence[SeparationPower]) -> Figure:
     """Histograms of both samples, normalised to one, with ratio panels; what lies outside is said in each panel."""
     shown = _thinned(members)
-    columns = min(_COLUMNS, max(len(shown), 1))
-    rows = -(-len(shown) // columns) or 1
-    width, height = _PANEL[0] * columns, _PANEL[1] * rows + _TOP
-    figure = new_figure(width, height)
-    # Placed by hand: solving the layout of so many panels takes longer than drawing them.
-    figure.set_layout_engine("none")
-    if not shown:
-        nothing(figure.subplots(), "no observables")
-        return figure
-    for place, one in enumerate(shown):
-        left = (place % columns) * _PANEL[0] + 0.5
-        bottom = (rows - 1 - place // columns) * _PANEL[1] + 0.55
-        box = (left / width, (bottom + 0.82) / height, (_PANEL[0] - 0.62) / width, (_PANEL[1] - 1.5) / height)
-        main = figure.add_axes(box)
-        lower = figure.add_axes((box[0], bottom / height, box[2], 0.82 / height), sharex=main)
-        main.tick_params(labelbottom=False)
-        _draw(main, lower, one)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper left", ncols=2, bbox_to_anchor=(0.4 / width, 1.0), fontsize=9.5)
-    return figure
+    return ratio_grid(shown, _draw, empty="no observables")
 
 
 @styled

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cathode.page.drawing import headroom, nothing
+from cathode.page.overlay import overlay, ratio_panel
 from cathode.page.style import new_figure, panels, styled
 from fastsim.evaluation.profiles import Profile
-from fastsim.report.figures.colours import overlay, ratio_panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cathode.page.drawing import nothing
+from cathode.page.overlay import GENERATED, REFERENCE, ratio_reach
 from cathode.page.style import GREY, ORANGE, new_figure, styled
 from fastsim.evaluation.response import Response
-from fastsim.report.figures.colours import GENERATED, REFERENCE, ratio_reach
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

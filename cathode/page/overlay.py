@@ -1,22 +1,59 @@
-"""What the reference and the generator look like in every figure."""
+"""What the reference and the generator look like in every figure, showers or jets."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cathode.page.drawing import step_band, step_line
-from cathode.page.style import BLUE, DATA, GREY
+from cathode.page.drawing import nothing, step_band, step_line
+from cathode.page.style import BLUE, DATA, GREY, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["GENERATED", "REFERENCE", "SHADE", "overlay", "ratio_panel", "ratio_reach"]
+__all__ = ["GENERATED", "REFERENCE", "SHADE", "overlay", "ratio_grid", "ratio_panel", "ratio_reach"]
 
 REFERENCE, GENERATED, SHADE = DATA, BLUE, "#D9DCE1"
 Array = NDArray[np.float64]
+T = TypeVar("T")
+_COLUMNS = 4
+# Width and height of one panel with its margins, and of the legend above all, in inches.
+_PANEL = (3.3, 3.35)
+_TOP = 0.3
+
+
+def ratio_grid(shown: Sequence[T], draw: Callable[[Axes, Axes, T], None], *, empty: str) -> Figure:
+    """A figure of many histograms, each with a panel for the ratio below it.
+
+    Args:
+        shown: What is drawn, one for each pair of panels.
+        draw: Draws one into a main and a lower panel.
+        empty: What is said where there is nothing to show.
+    """
+    columns = min(_COLUMNS, max(len(shown), 1))
+    rows = -(-len(shown) // columns) or 1
+    width, height = _PANEL[0] * columns, _PANEL[1] * rows + _TOP
+    figure = new_figure(width, height)
+    # Placed by hand: solving the layout of so many panels takes longer than drawing them.
+    figure.set_layout_engine("none")
+    if not shown:
+        nothing(figure.subplots(), empty)
+        return figure
+    for place, one in enumerate(shown):
+        left = (place % columns) * _PANEL[0] + 0.6
+        bottom = (rows - 1 - place // columns) * _PANEL[1] + 0.55
+        box = (left / width, (bottom + 0.82) / height, (_PANEL[0] - 0.72) / width, (_PANEL[1] - 1.5) / height)
+        main = figure.add_axes(box)
+        lower = figure.add_axes((box[0], bottom / height, box[2], 0.82 / height), sharex=main)
+        main.tick_params(labelbottom=False)
+        draw(main, lower, one)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper left", ncols=2, bbox_to_anchor=(0.4 / width, 1.0), fontsize=9.5)
+    return figure
 
 
 def overlay(
