@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,13 +117,28 @@ def test_what_a_task_refuses_reaches_the_caller(store):
     assert not list(store.folder.glob("*/done.json"))
 
 
+class _OnlyTheFirst(Executor):
+    """Runs the first call at once; all others wait for a worker that never comes."""
+
+    def __init__(self):
+        self.waiting: list[Future[None]] = []
+        self.started = False
+
+    def submit(self, fn, /, *args, **kwargs):
+        if not self.started:
+            self.started = True
+            return SerialExecutor().submit(fn, *args, **kwargs)
+        self.waiting.append(Future())
+        return self.waiting[-1]
+
+
 def test_the_rest_is_cancelled_after_an_error(tmp_path):
-    with ThreadPoolExecutor(1) as pool:
-        store = TaskStore(tmp_path, pool)
-        tasks = [Task("bad", refuse), *(Task(f"t{k}", write, {"k": k}) for k in range(50))]
-        with pytest.raises(UserError):
-            store.run(tasks, description="x")
-    assert len(CALLS) < 50
+    executor = _OnlyTheFirst()
+    tasks = [Task("bad", refuse), *(Task(f"t{k}", write, {"k": k}) for k in range(50))]
+    with pytest.raises(UserError):
+        TaskStore(tmp_path, executor).run(tasks, description="x")
+    assert len(executor.waiting) == 50
+    assert all(future.cancelled() for future in executor.waiting)
 
 
 def test_clear_removes_the_results(store):
