@@ -28,6 +28,14 @@ def constituents_section(summary: ConstituentSummary, drawn: Mapping[str, Figure
         ["template events without such a draw", f"{number(summary.lost)}; sidebands {number(summary.lost_sideband)}"],
         ["time to generate a jet", f"{number(summary.milliseconds_per_jet, digits=2)} ms"],
     ]
+    weights = summary.reweighting
+    if weights is not None:
+        rows += [
+            ["reweighted to sideband data, learned from", f"{number(weights.data)} events"],
+            ["and generated events at their masses", number(weights.generated)],
+            ["kept of the generated template", f"{number(100 * weights.kept['template'], digits=3)} %"],
+            ["of it with weights beyond the largest", f"{number(100 * weights.cut['template'], digits=2)} %"],
+        ]
     if summary.training_seconds > 0:
         rows.insert(2, ["training, all models", duration(summary.training_seconds)])
     return p.section(

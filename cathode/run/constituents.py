@@ -9,7 +9,7 @@ import numpy as np
 from cathode.jets.schema import ConstituentEvents
 from cathode.jets.writers import write_constituent_events
 from cathode.run.folder import RunFolder
-from cathode.search.constituents.pipeline import ConstituentTemplate
+from cathode.search.constituents.template import ConstituentTemplate
 
 __all__ = ["write_constituents"]
 

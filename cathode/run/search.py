@@ -109,8 +109,8 @@ def run_template(
             products = make_template(inputs, settings, runner)
             summary = summarise_template(inputs.data, products, settings)
         else:
-            from cathode.search.constituents.pipeline import make_constituent_template
             from cathode.search.constituents.tables import without_features
+            from cathode.search.constituents.template import make_constituent_template
 
             made = make_constituent_template(inputs, settings, runner)
             products = made.tables

@@ -23,6 +23,7 @@ __all__ = [
     "GateResult",
     "MassFitSummary",
     "MassSpectrum",
+    "ReweightingSummary",
     "SearchResult",
     "SicCurveBand",
     "TruthResult",
@@ -239,6 +240,26 @@ class TruthResult:
 
 
 @dataclass(frozen=True)
+class ReweightingSummary:
+    """Reweighting of generated events to sideband data.
+
+    Attributes:
+        data, generated: Events it was learned from.
+        columns: Numbers that it sees of an event.
+        kept: Fraction of the generated events that stay, ``template`` and ``sideband_template``.
+        cut: Fraction of them with a weight beyond the largest that is used.
+        effective: Effective number of events with their weights over the number of events.
+    """
+
+    data: int
+    generated: int
+    columns: int
+    kept: dict[str, float]
+    cut: dict[str, float]
+    effective: dict[str, float]
+
+
+@dataclass(frozen=True)
 class ConstituentSummary:
     """The background model of a search on constituents.
 
@@ -253,6 +274,7 @@ class ConstituentSummary:
         lost, lost_sideband: Masses without such a draw, in the signal region and in the sidebands.
         milliseconds_per_jet: Time to generate the constituents of a jet.
         histories: One table per model: ``epoch``, ``train_loss``, ``validation_loss``, ``stage``.
+        reweighting: None if generated events were taken as they are.
     """
 
     models: list[str]
@@ -266,6 +288,7 @@ class ConstituentSummary:
     lost_sideband: int
     milliseconds_per_jet: float
     histories: list[pd.DataFrame] = field(default_factory=list)
+    reweighting: ReweightingSummary | None = None
 
 
 @dataclass(frozen=True)
@@ -330,7 +353,10 @@ class SearchResult:
         if truth is not None:
             content["truth"] = truth
         if self.constituents is not None:
-            content["constituents"] = {k: v for k, v in vars(self.constituents).items() if k != "histories"}
+            own = vars(self.constituents)
+            content["constituents"] = {k: v for k, v in own.items() if k not in ("histories", "reweighting")}
+            if self.constituents.reweighting is not None:
+                content["constituents"]["reweighting"] = dict(vars(self.constituents.reweighting))
         result: dict[str, Any] = plain(content)
         return result
 

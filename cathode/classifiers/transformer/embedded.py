@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from cathode.classifiers.base import check_features, load_arrays, logit, save_arrays
+from cathode.classifiers.transformer.components import JetComponents, split_jets
 from cathode.classifiers.transformer.features import jet_axis
 from cathode.classifiers.transformer.inputs import SetInputs
 from cathode.classifiers.transformer.network import Architecture, SetEncoder
@@ -86,16 +87,10 @@ class EmbeddedTrees(ClassifierMixin, BaseEstimator):
             raise UserError(f"EmbeddedTrees: variance={self.variance} must be above 0 and at most 1")
         self._load_encoder()
         summaries, masses = self._embedded(X)
-        pooled = summaries.reshape(-1, summaries.shape[-1])
-        self.mean_ = pooled.mean(axis=0)
-        _, spread, directions = np.linalg.svd(pooled - self.mean_, full_matrices=False)
-        share = np.cumsum(spread**2) / max(float(np.sum(spread**2)), np.finfo(np.float64).tiny)
-        kept = min(int(np.searchsorted(share, self.variance)) + 1, len(directions))
-        # The sign of a component is arbitrary: fixed, so that the same input gives the same columns everywhere.
-        signs = np.sign(directions[np.arange(kept), np.abs(directions[:kept]).argmax(axis=1)])
-        self.components_ = directions[:kept] * signs[:, None]
+        self.components_ = JetComponents.fitted(summaries, self.variance)
         self.groups_, self.classes_, self.input_kind_ = summaries.shape[1], np.array([0, 1]), _kind(X)
-        self.trees_ = self._trees().fit(self._columns(summaries, masses), y, sample_weight, progress=progress)
+        columns = self.components_.columns(summaries, masses)
+        self.trees_ = self._trees().fit(columns, y, sample_weight, progress=progress)
         self.history_ = self.trees_.history_
         return self
 
@@ -107,7 +102,7 @@ class EmbeddedTrees(ClassifierMixin, BaseEstimator):
         """
         if _kind(X) != self.input_kind_:
             raise UserError(f"events have {_kind(X)}, but the classifier was trained on {self.input_kind_}")
-        return self.trees_.predict_proba(self._columns(*self._embedded(X, groups=self.groups_)))
+        return self.trees_.predict_proba(self.components_.columns(*self._embedded(X, groups=self.groups_)))
 
     def decision_function(self, X: SetInputs | ArrayLike) -> np.ndarray:
         """Logarithm of the odds of class 1, ``(N,)``."""
@@ -134,7 +129,8 @@ class EmbeddedTrees(ClassifierMixin, BaseEstimator):
                 "architecture": self.architecture_.as_dict(),
             }
             write_json(inside / "classifier.json", description)
-            save_arrays(inside / "components.npz", {"mean": self.mean_, "components": self.components_})
+            arrays = {"mean": self.components_.mean, "components": self.components_.directions}
+            save_arrays(inside / "components.npz", arrays)
             weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.encoder_.state_dict().items()}
             save_file(weights, inside / "encoder.safetensors")
             self.trees_.save(inside / "trees")
@@ -152,7 +148,7 @@ class EmbeddedTrees(ClassifierMixin, BaseEstimator):
             model = cls().set_params(**description["settings"])
             model.input_kind_, model.groups_ = description["input_kind"], description["groups"]
             arrays = load_arrays(folder / "components.npz")
-            model.mean_, model.components_ = arrays["mean"], arrays["components"]
+            model.components_ = JetComponents(arrays["mean"], arrays["components"])
             model.architecture_ = Architecture(**description["architecture"])
             model.encoder_ = SetEncoder(model.architecture_)
             load_encoder(model.encoder_, folder)
@@ -177,26 +173,13 @@ class EmbeddedTrees(ClassifierMixin, BaseEstimator):
             random_state=self.random_state,
         )
 
-    def _columns(self, summaries: np.ndarray, masses: np.ndarray) -> np.ndarray:
-        """Components and logarithm of the mass of each jet, lightest first: ``(N, J (K + 1))``."""
-        parts = (summaries - self.mean_) @ self.components_.T
-        parts = np.concatenate([parts, np.log(masses + 1.0)[..., None]], axis=-1)
-        order = np.argsort(masses, axis=1, kind="stable")
-        return np.take_along_axis(parts, order[..., None], axis=1).reshape(len(parts), -1)
-
     def _embedded(self, X: SetInputs | ArrayLike, groups: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Summaries ``(N, J, W)`` and masses ``(N, J)`` of the jets of each event."""
         if isinstance(X, SetInputs):
             table = _embedding(X, self.encoder_, width=self.architecture_.width, device=self.device, groups=groups)
         else:
-            table, block = check_features(X), self.architecture_.width + 1
-            if table.shape[1] == 0 or table.shape[1] % block or (groups and table.shape[1] != groups * block):
-                raise UserError(
-                    f"events have {table.shape[1]} columns, but this encoder makes {block} of a jet: give sets, or "
-                    "what embed_jets made with the same encoder"
-                )
-        jets = table.reshape(len(table), -1, self.architecture_.width + 1)
-        return jets[..., :-1], jets[..., -1]
+            table = check_features(X)
+        return split_jets(table, self.architecture_.width, jets=groups)
 
 
 def embed_jets(X: SetInputs, pretrained: str | Path, *, device: str = "cpu") -> np.ndarray:

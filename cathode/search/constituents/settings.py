@@ -8,9 +8,9 @@ from typing import Any, Literal
 from cathode.jets.generators.cells import Cells
 from cathode.jets.generators.settings import ConstituentSettings as PointSettings
 from cathode.jets.generators.settings import SequencePoints
-from cathode.support.settings import Files, require
+from cathode.support.settings import Files, at_least, require
 
-__all__ = ["ConstituentSettings", "SetTestSettings"]
+__all__ = ["ConstituentSettings", "ReweightingSettings", "SetTestSettings"]
 
 
 def _require(where: str, good: bool, expected: str, got: Any) -> None:
@@ -32,6 +32,33 @@ class SetTestSettings:
     fails: bool = False
     max_events: int = 5000
     quick: bool = False
+
+
+@dataclass(frozen=True)
+class ReweightingSettings:
+    """Reweighting of generated events to sideband data: ``cathode.search.constituents.reweighting``.
+
+    Args:
+        encoder: Folder of a pre-trained encoder, whose principal components are seen beside the observables
+            (``data.features``) and the mass; null: observables and mass alone.
+        variance: Fraction of the variance of its summaries that the kept components have.
+        members: Of the ensemble of trees.
+        repeats: Generated events for each sideband event to learn from.
+        largest: Weights above are cut; so many events are generated for each that is kept.
+        device: Torch device of the encoder.
+    """
+
+    encoder: str | None = None
+    variance: float = 0.9
+    members: int = 20
+    repeats: int = 2
+    largest: float = 4.0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        at_least("constituents.reweighting", self, 1, "members", "repeats")
+        _require("reweighting.variance", 0 < self.variance <= 1, "above 0 and at most 1", self.variance)
+        _require("reweighting.largest", self.largest > 1, "above 1", self.largest)
 
 
 @dataclass(frozen=True)
@@ -63,6 +90,7 @@ class ConstituentSettings:
         batch_size: Jets that are generated at once.
         classifier_particles: Constituents of each jet that the classifier sees, those of largest pT; null for all.
         closure_events: Held-out sideband events that are compared with generated ones.
+        reweighting: Reweight generated events to those sideband events that are not compared with them; null: do not.
         set_test: The two-sample test on constituents.
     """
 
@@ -82,6 +110,7 @@ class ConstituentSettings:
     batch_size: int = 1000
     classifier_particles: int | None = None
     closure_events: int = 20_000
+    reweighting: ReweightingSettings | None = None
     set_test: SetTestSettings = field(default_factory=SetTestSettings)
 
     def __post_init__(self) -> None:

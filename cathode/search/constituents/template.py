@@ -1,192 +1,271 @@
-"""Background events with constituents at given masses: kinematics, constituents, and what makes the mass exact."""
+"""The template of a search on constituents: both stages fitted in the sidebands, events at masses of data, closure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from cathode.data.events import Events
 from cathode.jets.dijets import ordered_axes
-from cathode.jets.generators.context import summary_of
-from cathode.jets.generators.generate import Conditions, generate
-from cathode.jets.generators.generator import load_generator
 from cathode.jets.schema import ConstituentEvents
-from cathode.search.background import Background
-from cathode.search.constituents.conserve import conserved
+from cathode.search.background import Background, SidebandSplit, fit_background, held_out, split_sidebands
+from cathode.search.composition import regions_of
+from cathode.search.constituents.composition import ConstituentInputs, kinematics_of
+from cathode.search.constituents.generation import Generated, generate_events
 from cathode.search.constituents.kinematics import KinematicColumns
-from cathode.search.constituents.points import PointModels
-from cathode.search.constituents.settings import ConstituentSettings
-from cathode.search.tasks import Runner, Task
-from cathode.search.template import conditional_template
-from cathode.support.seeding import derive_seed
+from cathode.search.constituents.points import PointModels, fit_points
+from cathode.search.constituents.reweighting import reweighted
+from cathode.search.constituents.tables import observed, without_features
+from cathode.search.pipeline import TemplateProducts
+from cathode.search.results import ConstituentSummary, ReweightingSummary
+from cathode.search.settings import SearchSettings
+from cathode.search.tasks import Runner
+from cathode.search.template import Template, mass_model
+from cathode.support.errors import UserError
+from cathode.support.seeding import derive_seed, numpy_generator
 
-__all__ = ["Generated", "generate_events", "generate_task"]
+__all__ = ["ConstituentTemplate", "make_constituent_template"]
 
-Array = NDArray[np.float64]
+logger = logging.getLogger(__name__)
+Members = NDArray[np.int64]
+# Fewer held-out events say nothing about a template.
+_FEWEST_HELD_OUT = 50
 
 
 @dataclass(frozen=True)
-class Generated:
-    """Generated background events.
+class ConstituentTemplate:
+    """Everything up to the template.
 
     Attributes:
-        events: In the acceptance, leading jet first; ids are row numbers.
-        mass: Mass that was asked for ``(M,)`` TeV; that of the constituents agrees to the precision of float32.
-        member: Which member of the kinematics, and which model of the constituents, made each event, as one number.
-        row: Which of the masses that were asked for each event belongs to ``(M,)``.
-        outside: Events with kinematics outside the range of the sideband data.
-        lost: Masses for which no draw was in the acceptance; their events are missing.
-        draws: Mean number of draws per event.
-        seconds: In the model of the constituents, summed over tasks.
+        tables: The same in observables: what counting, gate and figures work on.
+        signal_region, held_out: Data, as in ``tables``.
+        template, sideband_template: Generated events, as in ``tables``.
+        models: Of the constituents.
+        summary: Numbers for the result.
     """
 
-    events: ConstituentEvents
-    mass: Array
-    member: NDArray[np.int64]
-    row: NDArray[np.int64]
-    outside: int
-    lost: int
-    draws: float
-    seconds: float
+    tables: TemplateProducts
+    signal_region: ConstituentEvents
+    held_out: ConstituentEvents
+    template: Generated
+    sideband_template: Generated
+    models: PointModels
+    summary: ConstituentSummary
 
 
-def generate_events(
-    background: Background,
-    columns: KinematicColumns,
-    models: PointModels,
-    mass: Array,
-    *,
-    member: NDArray[np.int64],
-    point_member: NDArray[np.int64],
-    threshold: float,
-    settings: ConstituentSettings,
-    runner: Runner,
-    seed: int,
-    name: str,
-) -> Generated:
-    """One event at each mass.
+@dataclass(frozen=True)
+class _Model:
+    """Both stages of the background."""
 
-    An event that falls outside the acceptance when its constituents are there (its jets need not have exactly the
-    momenta that were asked for) is drawn anew at the same mass, so the spectrum is not bent.
+    splits: tuple[SidebandSplit, ...]
+    background: Background
+    columns: KinematicColumns
+    points: PointModels
+    threshold: float
 
-    Args:
-        background: First stage.
-        columns: What it learned.
-        models: Second stage.
-        mass: ``(M,)`` TeV.
-        member: Member of the first stage for each event ``(M,)``.
-        point_member: Model of the second stage for each event ``(M,)``.
-        threshold: Smallest pT of a constituent in data, GeV.
-        settings: Of the constituents.
-        runner: Runs the tasks.
-        seed: Fixes the events.
-        name: Prefix of the tasks' folders.
+
+def make_constituent_template(
+    inputs: ConstituentInputs, settings: SearchSettings, runner: Runner
+) -> ConstituentTemplate:
+    """Fit both stages of the background in the sidebands, and draw events in the signal region and in the sidebands.
+
+    Raises:
+        UserError: Data that cannot be modelled, or models that must not be used.
     """
-    drawn = [
-        conditional_template(background, mass, seed=derive_seed(seed, "kinematics", k), member=member)
-        for k in range(settings.tries)
-    ]
-    tables = np.stack([d.features for d in drawn])
-    tasks, chunks = [], []
-    for index, model in enumerate(models.members):
-        rows = np.flatnonzero(point_member == index)
-        for start in range(0, len(rows), settings.events_per_task):
-            chunk = rows[start : start + settings.events_per_task]
-            arguments = {
-                "model": str(model.folder),
-                "weights": model.weights,
-                "tables": tables[:, chunk],
-                "mass": mass[chunk],
-                "columns": columns,
-                "threshold": threshold,
-                "batch_size": settings.batch_size,
-                "seed": derive_seed(seed, "constituents", index, start),
-            }
-            tasks.append(Task(f"{name}-{index}-{start}", generate_task, arguments))
-            chunks.append(chunk)
-    folders = runner.run(tasks, description=f"{name} events")
-    return _collected(folders, chunks, mass, member * len(models.members) + point_member, drawn[0].outside)
+    own, seed = settings.constituents, settings.seed
+    regions = regions_of(settings)
+    signal_region = inputs.data.select(regions.in_signal(inputs.data.mass))
+    seconds = {}
+    start = time.perf_counter()
+    model = _fitted(inputs, settings, runner)
+    seconds["density"] = time.perf_counter() - start
 
-
-def _collected(
-    folders: Sequence[Path], chunks: Sequence[NDArray[np.int64]], mass: Array, member: NDArray[np.int64], outside: int
-) -> Generated:
-    results = []
-    for folder in folders:
-        with np.load(folder / "events.npz", allow_pickle=False) as content:
-            results.append({key: content[key] for key in content.files})
-    rows = np.concatenate([chunk[r["kept"]] for chunk, r in zip(chunks, results, strict=True)])
-    order = np.argsort(rows)
-    points = np.concatenate([r["points"] for r in results])[order]
-    kept = rows[order]
-    events = ConstituentEvents.from_points(points)
-    draws = float(sum(r["draws"] for r in results)) / max(len(mass), 1)
-    return Generated(
-        events=events,
-        mass=mass[kept],
-        member=member[kept],
-        row=kept,
-        outside=outside,
-        lost=len(mass) - len(kept),
-        draws=draws,
-        seconds=float(sum(r["seconds"] for r in results)),
+    start = time.perf_counter()
+    # Of so many generated events one is kept.
+    factor = 1.0 if own.reweighting is None else own.reweighting.largest
+    masses = mass_model(without_features(inputs.data), regions, settings.template, settings.significance)
+    count = round(factor * settings.template.oversampling * len(signal_region))
+    mass = masses.sample(count, numpy_generator(derive_seed(seed, "template"), "template mass"))
+    random = numpy_generator(seed, "template members")
+    template = _generated(
+        model, settings, runner, mass,
+        member=random.permutation(np.arange(count) % len(model.background.members)),
+        point_member=random.permutation(np.arange(count) % len(model.points.members)),
+        name="template",
+    )  # fmt: skip
+    tested, member, point_member = _held_out(inputs.data, model, settings)
+    repeats = round(factor * max(round(settings.template.oversampling / 2), 1))
+    sideband_template = _generated(
+        model, settings, runner, np.tile(tested.mass, repeats),
+        member=np.tile(member, repeats), point_member=np.tile(point_member, repeats), name="sideband",
+    )  # fmt: skip
+    samples = {
+        "signal_region": signal_region,
+        "template": template.events,
+        "held_out": tested,
+        "sideband_template": sideband_template.events,
+    }
+    generated = [template, sideband_template]
+    if own.reweighting is not None:
+        samples |= {"reweighting_data": _others(inputs.data, tested, settings)}
+        generated.append(_to_learn_from(samples["reweighting_data"], model, settings, runner))
+        samples |= {"reweighting": generated[-1].events}
+    tables = observed(samples, settings.data.features, runner, events_per_task=own.events_per_task)
+    summary = None
+    if own.reweighting is not None:
+        names = ("reweighting_data", "reweighting", "template", "sideband_template")
+        stay, summary = reweighted(
+            *names[:2],
+            {name: samples[name] for name in names},
+            tables,
+            settings,
+            runner,
+            seed=derive_seed(seed, "reweighting"),
+        )
+        template = template.select(stay["template"])
+        sideband_template = sideband_template.select(stay["sideband_template"])
+        tables |= {name: tables[name].select(rows) for name, rows in stay.items()}
+    seconds["template"] = time.perf_counter() - start
+    products = TemplateProducts(
+        tables["signal_region"],
+        model.splits,
+        tables["held_out"],
+        member * len(model.points.members) + point_member,
+        model.background,
+        _template(tables["template"], template),
+        _template(tables["sideband_template"], sideband_template),
+        seconds,
+    )
+    return ConstituentTemplate(
+        products,
+        signal_region,
+        tested,
+        template,
+        sideband_template,
+        model.points,
+        _summary(inputs, settings, model, generated, summary),
     )
 
 
-def generate_task(
-    folder: Path,
-    *,
-    model: str,
-    weights: str,
-    tables: Array,
-    mass: Array,
-    columns: KinematicColumns,
-    threshold: float,
-    batch_size: int,
-    seed: int,
-) -> None:
-    """Generate events and store them in ``folder / "events.npz"``: ``points (K, 2, P, 3)`` and ``kept (N,)``.
+def _fitted(inputs: ConstituentInputs, settings: SearchSettings, runner: Runner) -> _Model:
+    regions, seed, own = regions_of(settings), settings.seed, settings.constituents
+    sideband = inputs.data.select(regions.in_sideband(inputs.data.mass))
+    kinematics = kinematics_of(own)
+    columns = KinematicColumns.fitted(kinematics, sideband)
+    _, axes = ordered_axes(sideband)
+    table = columns.table(sideband, axes, seed=derive_seed(seed, "columns"))
+    splits = split_sidebands(table, regions, settings.density, seed=seed)
+    background = fit_background(splits, settings.density, runner, seed=seed)
+    signal_region = inputs.data.select(regions.in_signal(inputs.data.mass))
+    points = fit_points(sideband, signal_region, own, runner, seed=seed)
+    threshold = float(sideband.points[..., 0][sideband.mask].min())
+    return _Model(splits, background, columns, points, threshold)
 
-    Args:
-        folder: Of the task.
-        model: Folder of the generator.
-        weights: SHA-256 of its weights, which identifies the result where a folder name does not.
-        tables: Kinematics ``(T, N, 8)``: those of the first draw, of the second, ...
-        mass: ``(N,)`` TeV.
-        columns: Meaning of the tables.
-        threshold: Smallest pT of a constituent in data, GeV.
-        batch_size: Jets at once.
-        seed: Fixes the events.
+
+def _held_out(
+    data: ConstituentEvents, model: _Model, settings: SearchSettings
+) -> tuple[ConstituentEvents, Members, Members]:
+    """Sideband events with a member of each stage that has not seen them.
+
+    A reweighting learns from the others: then these are no more than half of all.
     """
-    generator = load_generator(model)
-    points = np.zeros((len(mass), 2, generator.particles, 3), dtype=np.float32)
-    kept = np.zeros(len(mass), dtype=bool)
-    draws, seconds = 0, 0.0
-    for number, table in enumerate(tables):
-        todo = np.flatnonzero(~kept)
-        if len(todo) == 0:
-            break
-        draws += len(todo)
-        own = derive_seed(seed, "draw", number)
-        axes, counts = columns.jets(table[todo], mass[todo], seed=own)
-        summary = torch.from_numpy(summary_of(axes.reshape(-1, 4), counts.reshape(-1)))
-        made = generate(generator, Conditions(summary, None, len(summary)), seed=own, batch_size=batch_size)
-        seconds += made.seconds
-        shape = (len(todo), 2, generator.particles)
-        raw = made.jets.padded(generator.particles)
-        mask = raw.mask.reshape(shape)
-        generated = raw.points.reshape(*shape, 3).astype(np.float64)
-        found = conserved(generated, mask, axes, mass[todo], threshold=threshold)
-        whole = np.isfinite(found).all((1, 2, 3))
-        if not whole.any():
-            continue
-        events, found_axes = ordered_axes(ConstituentEvents.from_points(found[whole], mask[whole]))
-        inside = columns.kinematics.inside(found_axes)
-        rows = todo[whole][inside]
-        points[rows] = events.points[inside]
-        kept[rows] = True
-    np.savez(folder / "events.npz", points=points[kept], kept=kept, draws=draws, seconds=seconds)
+    tables, member = held_out(model.splits)
+    place = {int(i): row for row, i in enumerate(data.event_id)}
+    events = data.select(np.array([place[int(i)] for i in tables.event_id]))
+    point_member = model.points.unseen(events, seed=derive_seed(settings.seed, "held out"))
+    rows = np.flatnonzero(point_member >= 0)
+    if len(rows) < _FEWEST_HELD_OUT:
+        raise UserError(
+            f"only {len(rows)} of {len(events)} held-out sideband events are unknown to the models of the "
+            "constituents: train on a part of the sidebands"
+        )
+    limit = settings.constituents.closure_events
+    if settings.constituents.reweighting is not None:
+        limit = min(limit, int(regions_of(settings).in_sideband(data.mass).sum()) // 2)
+    if len(rows) > limit:
+        rows = np.sort(numpy_generator(settings.seed, "closure events").permutation(rows)[:limit])
+    return events.select(rows), member[rows], point_member[rows]
+
+
+def _generated(
+    model: _Model,
+    settings: SearchSettings,
+    runner: Runner,
+    mass: NDArray[np.float64],
+    *,
+    member: Members,
+    point_member: Members,
+    name: str,
+) -> Generated:
+    made = generate_events(
+        model.background, model.columns, model.points, mass,
+        member=member, point_member=point_member, threshold=model.threshold, settings=settings.constituents,
+        runner=runner, seed=derive_seed(settings.seed, name, "events"), name=name,
+    )  # fmt: skip
+    if made.lost:
+        logger.warning("%d of %d %s events have no draw in the acceptance and are missing", made.lost, len(mass), name)
+    if len(made.mass) == 0:
+        raise UserError(
+            f"no generated {name} event is in the acceptance in {settings.constituents.tries} draws: the background "
+            "model is not trained"
+        )
+    return made
+
+
+def _template(table: Events, made: Generated) -> Template:
+    return Template(features=table.features, mass=made.mass, member=made.member, outside=made.outside)
+
+
+def _others(data: ConstituentEvents, tested: ConstituentEvents, settings: SearchSettings) -> ConstituentEvents:
+    """Sideband events that do not judge the template."""
+    sideband = regions_of(settings).in_sideband(data.mass)
+    return data.select(sideband & ~np.isin(data.event_id, tested.event_id))
+
+
+def _to_learn_from(data: ConstituentEvents, model: _Model, settings: SearchSettings, runner: Runner) -> Generated:
+    """Generated events at the masses of ``data``, of members of the first stage that have not seen them if there are
+    any.
+    """
+    assert settings.constituents.reweighting is not None
+    repeats = settings.constituents.reweighting.repeats
+    random = numpy_generator(settings.seed, "reweighting members")
+    member = random.integers(0, len(model.background.members), len(data))
+    for k, split in enumerate(model.splits):
+        member[np.isin(data.event_id, split.test.event_id)] = k
+    count = len(data) * repeats
+    return _generated(
+        model, settings, runner, np.tile(data.mass, repeats),
+        member=np.tile(member, repeats),
+        point_member=random.permutation(np.arange(count) % len(model.points.members)),
+        name="reweighting",
+    )  # fmt: skip
+
+
+def _summary(
+    inputs: ConstituentInputs,
+    settings: SearchSettings,
+    model: _Model,
+    generated: list[Generated],
+    reweighting: ReweightingSummary | None,
+) -> ConstituentSummary:
+    """Numbers for the result; ``generated`` begins with the events of signal region and sidebands."""
+    members = model.points.members
+    jets = 2 * sum(made.asked - made.lost for made in generated)
+    return ConstituentSummary(
+        models=[str(m.folder) for m in members] if settings.constituents.models else [],
+        members=len(members),
+        trained_jets=[len(m.seen) for m in members],
+        training_seconds=float(sum(m.provenance.get("seconds", 0.0) for m in members)),
+        dropped=inputs.dropped,
+        threshold=model.threshold,
+        draws=generated[0].draws,
+        lost=generated[0].lost,
+        lost_sideband=generated[1].lost,
+        milliseconds_per_jet=1e3 * sum(made.seconds for made in generated) / max(jets, 1),
+        histories=[m.history for m in members],
+        reweighting=reweighting,
+    )

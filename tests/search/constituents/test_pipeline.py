@@ -19,8 +19,9 @@ from cathode.jets.schema import ConstituentEvents
 from cathode.run.executors import SerialExecutor
 from cathode.run.tasks import TaskStore
 from cathode.search.constituents.composition import ConstituentInputs
-from cathode.search.constituents.pipeline import make_constituent_template, run_constituents
+from cathode.search.constituents.pipeline import run_constituents
 from cathode.search.constituents.settings import ConstituentSettings, SetTestSettings
+from cathode.search.constituents.template import make_constituent_template
 from cathode.search.settings import (
     Autoregressive,
     ClassifierSettings,
