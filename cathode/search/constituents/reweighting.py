@@ -1,19 +1,23 @@
 """Reweighting of generated events to sideband data (SALAD, arXiv:2001.05001), so that the template closes.
 
-Trees learn the ratio of sideband data to generated events at the same masses, given observables, what a pre-trained
-encoder sees of the jets, and the mass; the ratio is then taken in the signal region.  More events are generated than
-are needed, and each stays with a probability proportional to its weight: what is left is an ordinary template of equal
-weights.  Events that judge the template (gate, closure) are not among those the trees learn from.
+Trees and small networks learn the ratio of sideband data to generated events at the same masses, given observables,
+what a pre-trained encoder sees of the jets, and the mass; the ratio is then taken in the signal region.  More events are
+generated than are needed, and each stays with a probability proportional to its weight: what is left is an ordinary
+template of equal weights.  Events that judge the template (gate, closure) are not among those that the ratio is learned
+from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cathode.classifiers.reweighting import density_ratio, ratio_trees, thinned
+from cathode.classifiers.mlp import MLPEnsemble
+from cathode.classifiers.registry import load_classifier
+from cathode.classifiers.reweighting import density_ratio, log_ratio, ratio_networks, ratio_trees, thinned
 from cathode.classifiers.transformer.components import JetComponents, split_jets
 from cathode.classifiers.transformer.pretrained import pretrained_architecture
 from cathode.classifiers.trees import TreeEnsemble
@@ -33,6 +37,7 @@ __all__ = ["fit_ratio_task", "reweighted"]
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
 _MEMBERS_PER_TASK = 5
+_KINDS: dict[str, Callable[..., TreeEnsemble | MLPEnsemble]] = {"trees": ratio_trees, "networks": ratio_networks}
 
 
 def reweighted(
@@ -64,28 +69,32 @@ def reweighted(
     columns = _columns(data, samples, tables, settings, own, runner)
     tasks = [
         Task(
-            f"reweighting-{start}",
+            f"reweighting-{kind}-{start}",
             fit_ratio_task,
             {
+                "kind": kind,
                 "data": columns[data],
                 "data_weight": samples[data].weight,
                 "template": columns[generated],
-                "members": min(_MEMBERS_PER_TASK, own.members - start),
+                "members": min(_MEMBERS_PER_TASK, members - start),
                 "first_member": start,
-                "seed": derive_seed(seed, "trees"),
+                "seed": derive_seed(seed, kind),
             },
         )
-        for start in range(0, own.members, _MEMBERS_PER_TASK)
+        for kind, members in (("trees", own.trees), ("networks", own.networks))
+        for start in range(0, members, _MEMBERS_PER_TASK)
     ]
-    parts = [TreeEnsemble.load(folder / "trees") for folder in runner.run(tasks, description="reweighting")]
+    folders = runner.run(tasks, description="reweighting")
+    ensembles = [
+        [load_classifier(f / "classifier") for f, t in zip(folders, tasks, strict=True) if t.arguments["kind"] == kind]
+        for kind in _KINDS
+    ]
+    ensembles = [parts for parts in ensembles if parts]
     stay, cut, effective = {}, {}, {}
     for name in samples:
         if name in (data, generated):
             continue
-        probability = np.average(
-            [part.predict_proba(columns[name])[:, 1] for part in parts], axis=0, weights=[p.members for p in parts]
-        )
-        weight = density_ratio(probability)
+        weight = density_ratio(log_ratio(ensembles, columns[name], regions_of(settings).signal))
         stay[name] = thinned(weight, own.largest, numpy_generator(seed, "thinning", name))
         cut[name] = float(np.mean(weight > own.largest))
         effective[name] = float(1.0 / np.mean(weight**2))
@@ -103,6 +112,7 @@ def reweighted(
 def fit_ratio_task(
     folder: Path,
     *,
+    kind: str,
     data: Array,
     data_weight: Array | None,
     template: Array,
@@ -110,11 +120,11 @@ def fit_ratio_task(
     first_member: int,
     seed: int,
 ) -> None:
-    """Train some of the trees of :func:`~cathode.classifiers.reweighting.ratio_trees` into ``folder / "trees"``."""
+    """Train some members of an ensemble of data against template into ``folder / "classifier"``."""
     weight = np.concatenate([np.ones(len(data)) if data_weight is None else data_weight, np.ones(len(template))])
-    trees = ratio_trees(members, first_member=first_member, random_state=seed)
-    trees.fit(np.concatenate([data, template]), np.repeat([1, 0], [len(data), len(template)]), weight)
-    trees.save(folder / "trees")
+    classifier = _KINDS[kind](members, first_member=first_member, random_state=seed)
+    classifier.fit(np.concatenate([data, template]), np.repeat([1, 0], [len(data), len(template)]), weight)
+    classifier.save(folder / "classifier")
 
 
 def _columns(
@@ -125,7 +135,7 @@ def _columns(
     own: ReweightingSettings,
     runner: Runner,
 ) -> dict[str, Array]:
-    """What the trees see of the events of each sample."""
+    """What the ratio depends on, of the events of each sample; the mass last."""
     observables = {name: np.column_stack([tables[name].features, events.mass]) for name, events in samples.items()}
     if own.encoder is None:
         return observables

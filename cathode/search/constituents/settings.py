@@ -42,7 +42,7 @@ class ReweightingSettings:
         encoder: Folder of a pre-trained encoder, whose principal components are seen beside the observables
             (``data.features``) and the mass; null: observables and mass alone.
         variance: Fraction of the variance of its summaries that the kept components have.
-        members: Of the ensemble of trees.
+        trees, networks: Members of the two ensembles whose log-ratios are averaged; 0 leaves one of them out.
         repeats: Generated events for each sideband event to learn from.
         largest: Weights above are cut; so many events are generated for each that is kept.
         device: Torch device of the encoder.
@@ -50,13 +50,16 @@ class ReweightingSettings:
 
     encoder: str | None = None
     variance: float = 0.9
-    members: int = 20
+    trees: int = 10
+    networks: int = 5
     repeats: int = 2
     largest: float = 4.0
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        at_least("constituents.reweighting", self, 1, "members", "repeats")
+        at_least("constituents.reweighting", self, 1, "repeats")
+        at_least("constituents.reweighting", self, 0, "trees", "networks")
+        _require("reweighting", self.trees + self.networks > 0, "of trees or networks at least one", 0)
         _require("reweighting.variance", 0 < self.variance <= 1, "above 0 and at most 1", self.variance)
         _require("reweighting.largest", self.largest > 1, "above 1", self.largest)
 
