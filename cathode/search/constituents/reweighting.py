@@ -1,8 +1,8 @@
 """Reweighting of generated events to sideband data (SALAD, arXiv:2001.05001), so that the template closes.
 
 Trees and small networks learn the ratio of sideband data to generated events at the same masses, given observables,
-what a pre-trained encoder sees of the jets, and the mass; the ratio is then taken in the signal region.  More events are
-generated than are needed, and each stays with a probability proportional to its weight: what is left is an ordinary
+what a pre-trained encoder sees of the jets, and the mass; the ratio is then taken in the signal region.  More events
+are generated than are needed, and each stays with a probability proportional to its weight: what is left is an ordinary
 template of equal weights.  Events that judge the template (gate, closure) are not among those that the ratio is learned
 from.
 """

@@ -20,7 +20,7 @@ from cathode.run.executors import SerialExecutor
 from cathode.run.tasks import TaskStore
 from cathode.search.constituents.composition import ConstituentInputs
 from cathode.search.constituents.pipeline import run_constituents
-from cathode.search.constituents.settings import ConstituentSettings, SetTestSettings
+from cathode.search.constituents.settings import ConstituentSettings, ReweightingSettings, SetTestSettings
 from cathode.search.constituents.template import make_constituent_template
 from cathode.search.settings import (
     Autoregressive,
@@ -220,3 +220,25 @@ def test_jets_go_through_a_pretrained_encoder_once(inputs, store, found, make_ev
     assert sorted({name.split("-")[1] for name in folders}) == samples
     # Folds and references share them: one task for each piece of each sample.
     assert len({tuple(name.split("-")[1:3]) for name in folders}) == len(folders)
+
+
+def test_a_reweighted_template_is_judged_by_other_events(inputs, store, found):
+    own = replace(SETTINGS.constituents, reweighting=ReweightingSettings(trees=2, networks=1, repeats=1, largest=2.0))
+    classifier = ClassifierSettings(model=Trees(members=2), folds=2)
+    settings = replace(SETTINGS, constituents=own, classifier=classifier)
+    other = run_constituents(replace(inputs, truth=None), settings, store)
+    made, plain = other.constituents, found.constituents
+    weights = made.summary.reweighting
+    sidebands = int(((inputs.data.mass < 3.1) | (inputs.data.mass > 3.7)).sum())
+    assert weights.data + len(made.held_out) == sidebands
+    assert len(made.held_out) <= sidebands // 2
+    # About as many events as without, of twice as many that were generated.
+    assert made.template.asked == 2 * plain.template.asked
+    assert len(made.template.mass) == pytest.approx(len(plain.template.mass), rel=0.2)
+    assert len(made.tables.template) == len(made.template.mass) == len(other.search.scores.score["template"])
+    np.testing.assert_allclose(ConstituentEvents.from_points(made.template.events.points).mass, made.template.mass)
+    np.testing.assert_array_equal(made.tables.template.mass, made.template.mass)
+    schema = json.loads((files("cathode.search") / "results.schema.json").read_text(encoding="utf-8"))
+    content = other.search.result.to_json()
+    jsonschema.Draft202012Validator(schema).validate(content)
+    assert content["constituents"]["reweighting"]["columns"] == 5
