@@ -108,9 +108,11 @@ def compose_constituents(
         # What must not be used is refused before anything is computed or written.
         given_models(settings.constituents, data.select(regions_of(settings).in_signal(data.mass)))
 
-    classifier = settings.classifier.model
+    classifier, reweighting = settings.classifier.model, settings.constituents.reweighting
     if isinstance(classifier, Transformer | TransformerTrees) and classifier.pretrained is not None:
         pretrained_architecture(classifier.pretrained)
+    if reweighting is not None and reweighting.encoder is not None:
+        pretrained_architecture(reweighting.encoder)
 
     def gathered(table: Events | None) -> ConstituentEvents | None:
         return None if table is None else pool.gather(table)

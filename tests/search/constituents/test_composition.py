@@ -9,13 +9,15 @@ from cathode.data.injection import Truth
 from cathode.jets.readers import read_constituent_events
 from cathode.jets.schema import ConstituentEvents
 from cathode.search.constituents.composition import accepted, compose_constituents
-from cathode.search.constituents.settings import ConstituentSettings
+from cathode.search.constituents.settings import ConstituentSettings, ReweightingSettings
 from cathode.search.settings import (
+    ClassifierSettings,
     DataSettings,
     EvaluationSettings,
     InjectionSettings,
     RegionSettings,
     SearchSettings,
+    TransformerTrees,
 )
 from cathode.support.errors import UserError
 
@@ -119,4 +121,17 @@ def test_events_need_two_jets(make_events):
 )
 def test_what_belongs_to_tables_is_refused(change, message):
     with pytest.raises(UserError, match=message):
+        compose_constituents(replace(SETTINGS, **change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classifier": ClassifierSettings(model=TransformerTrees(pretrained="nowhere"))},
+        {"constituents": ConstituentSettings(reweighting=ReweightingSettings(encoder="nowhere"))},
+    ],
+    ids=["classifier", "reweighting"],
+)
+def test_a_missing_encoder_is_found_before_anything_is_computed(change):
+    with pytest.raises(UserError, match="nowhere"):
         compose_constituents(replace(SETTINGS, **change))
