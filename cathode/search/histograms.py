@@ -34,8 +34,7 @@ def feature_histograms(
 
 def _histogram(name: str, column: int, region: str, data: Events, template: Template) -> FeatureHistogram:
     x, y = data.features[:, column], template.features[:, column]
-    low, high = np.quantile(np.concatenate([x, y]), [0.0005, 0.9995])
-    edges = np.linspace(low, high, _BINS + 1)
+    edges = _edges(np.concatenate([x, y]))
     of_data = histogram(x, edges, weight=data.weight)
     weight = len(x) if data.weight is None else data.weight.sum()
     of_template = histogram(y, edges, member=template.member).scaled(weight / len(y))
@@ -54,6 +53,17 @@ def _histogram(name: str, column: int, region: str, data: Events, template: Temp
         template_error=of_template.statistical_error,
         template_model_error=of_template.model_error / np.sqrt(members),
     )
+
+
+def _edges(values: Array) -> Array:
+    """Equal bins over nearly all values; of counts, equally many whole numbers in each."""
+    low, high = np.quantile(values, [0.0005, 0.9995])
+    if np.array_equal(values, np.rint(values)):
+        width = max(int(np.ceil((high - low + 1) / _BINS)), 1)
+        low = np.floor(low) - 0.5
+        return low + width * np.arange(int(np.ceil((high + 0.5 - low) / width)) + 1)
+    edges: Array = np.linspace(low, high, _BINS + 1)
+    return edges
 
 
 def score_histogram(scores: Scores, events: float) -> dict[str, Array]:
