@@ -1,1 +1,1 @@
-"""Classifiers of data against a background template: tree and network ensembles, and cross-fitting."""
+"""Classifiers of data against a template: tree and network ensembles, cross-fitting, and weights for the template."""

@@ -109,23 +109,18 @@ def make_constituent_template(
         "held_out": tested,
         "sideband_template": sideband_template.events,
     }
-    generated = [template, sideband_template]
-    if own.reweighting is not None:
-        samples |= {"reweighting_data": _others(inputs.data, tested, settings)}
-        generated.append(_to_learn_from(samples["reweighting_data"], model, settings, runner))
-        samples |= {"reweighting": generated[-1].events}
-    tables = observed(samples, settings.data.features, runner, events_per_task=own.events_per_task)
-    summary = None
-    if own.reweighting is not None:
+    generated, summary = [template, sideband_template], None
+    if own.reweighting is None:
+        tables = observed(samples, settings.data.features, runner, events_per_task=own.events_per_task)
+    else:
+        others = _others(inputs.data, tested, settings)
+        generated.append(_to_learn_from(others, model, settings, runner))
+        samples |= {"reweighting_data": others, "reweighting": generated[-1].events}
+        tables = observed(samples, settings.data.features, runner, events_per_task=own.events_per_task)
         names = ("reweighting_data", "reweighting", "template", "sideband_template")
-        stay, summary = reweighted(
-            *names[:2],
-            {name: samples[name] for name in names},
-            tables,
-            settings,
-            runner,
-            seed=derive_seed(seed, "reweighting"),
-        )
+        weighted = {name: samples[name] for name in names}
+        own_seed = derive_seed(seed, "reweighting")
+        stay, summary = reweighted(*names[:2], weighted, tables, settings, runner, seed=own_seed)
         template = template.select(stay["template"])
         sideband_template = sideband_template.select(stay["sideband_template"])
         tables |= {name: tables[name].select(rows) for name, rows in stay.items()}
