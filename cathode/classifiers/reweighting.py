@@ -22,7 +22,7 @@ from cathode.classifiers.mlp import MLPEnsemble
 from cathode.classifiers.trees import TreeEnsemble
 from cathode.support.errors import UserError
 
-__all__ = ["density_ratio", "log_ratio", "ratio_trees", "thinned"]
+__all__ = ["density_ratio", "log_ratio", "ratio_networks", "ratio_trees", "thinned"]
 
 Array = NDArray[np.float64]
 
