@@ -97,7 +97,7 @@ def reweighted(
         weight = density_ratio(log_ratio(ensembles, columns[name], regions_of(settings).signal))
         stay[name] = thinned(weight, own.largest, numpy_generator(seed, "thinning", name))
         cut[name] = float(np.mean(weight > own.largest))
-        effective[name] = float(1.0 / np.mean(weight**2))
+        effective[name] = min(float(1.0 / np.mean(weight**2)), 1.0)
     summary = ReweightingSummary(
         data=len(samples[data]),
         generated=len(samples[generated]),
