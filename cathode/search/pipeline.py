@@ -285,6 +285,7 @@ def _significance(
         point = working_point(
             scores, efficiency,
             data_weight=signal_region.weight, member=template.member, closure_weight=tested.weight,
+            closure_error=settings.significance.closure_error,
         )  # fmt: skip
         selected = np.concatenate(
             [

@@ -366,6 +366,9 @@ class SignificanceSettings:
 
     Args:
         background_efficiencies: Fractions of the template that pass the cut.
+        closure_error: Count the statistical error of the closure in the sidebands as a systematic error: for templates
+            that are known to close imperfectly, as of constituents, and few held-out events.  Without it a template is
+            held to close as long as the sidebands do not say otherwise.
         fit_parameters: Number of parameters of the dijet function, or ``auto``: an F-test, or three for fewer than
             10,000 events if they describe the sidebands.
         fit_bins: Number of mass bins per signal-region width.
@@ -374,6 +377,7 @@ class SignificanceSettings:
     """
 
     background_efficiencies: tuple[float, ...] = (1e-2, 1e-3)
+    closure_error: bool = False
     fit_parameters: int | Literal["auto"] = "auto"
     fit_bins: int = 4
     fit_range: tuple[float | None, float | None] = (None, None)

@@ -53,6 +53,7 @@ def expectation(
     data_weight: Array | None,
     member: NDArray[np.int64],
     closure_weight: Array | None,
+    closure_error: bool = False,
     fold_correlation: float = FOLD_CORRELATION,
 ) -> Expectation:
     r"""Expected background above ``thresholds`` and its errors.
@@ -71,6 +72,8 @@ def expectation(
         data_weight: ``(N,)`` weights of the signal-region data.
         member: Member of the density ensemble that each template event came from ``(M,)``.
         closure_weight: Weights of the held-out sideband events.
+        closure_error: Add the statistical error of the closure: no template is then believed to close better than the
+            held-out events can say.
         fold_correlation: Extra variance of the count from cross-fitting, relative to its Poisson variance.
     """
     value = variance = 0.0
@@ -86,15 +89,17 @@ def expectation(
         value += total * efficiency
         variance += total**2 * smoothed * (1 - smoothed) / size
     variance += fold_correlation * value * float((n_data**2).sum() / n_data.sum())
-    closure, closure_error = _closure(scores, thresholds, closure_weight)
+    closure, error = _closure(scores, thresholds, closure_weight)
     spread = _member_spread(passed, member)
-    systematic = np.sqrt(max(closure**2 - closure_error**2, 0.0) + spread**2)
+    # Where no held-out event passes nothing is known: an error of the size of the expectation.
+    unknown = min(error, 1.0) if closure_error else 0.0
+    systematic = np.sqrt(max(closure**2 - error**2, 0.0) + unknown**2 + spread**2)
     return Expectation(
         value=float(value),
         statistical=float(np.sqrt(variance)),
         systematic=float(systematic * value),
         closure=closure,
-        closure_error=closure_error,
+        closure_error=error,
     )
 
 
@@ -131,6 +136,7 @@ def working_point(
     data_weight: Array | None,
     member: NDArray[np.int64],
     closure_weight: Array | None,
+    closure_error: bool = False,
     fold_correlation: float = FOLD_CORRELATION,
 ) -> WorkingPoint:
     """Cut and count at one background efficiency; the mass fit is added by the caller.
@@ -144,6 +150,7 @@ def working_point(
         data_weight=data_weight,
         member=member,
         closure_weight=closure_weight,
+        closure_error=closure_error,
         fold_correlation=fold_correlation,
     )
     passed = scores.passing("data", thresholds)

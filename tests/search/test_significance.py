@@ -98,6 +98,32 @@ def test_identical_distributions_have_no_systematic_error_and_a_mismatch_has(mak
     assert relative[0] + 0.1 < relative[1] < relative[2]
 
 
+@pytest.mark.parametrize(("passing", "closure"), [(40, 1.0), (20, 0.0)])
+def test_the_error_of_the_closure_can_be_counted(passing, closure):
+    scores = one_fold(
+        data=ladder(500, 70), template=ladder(2000, 100), closure_data=ladder(400, passing),
+        closure_template=ladder(80_000, 4000),
+    )  # fmt: skip
+    arguments = {"data_weight": None, "member": np.zeros(2000, dtype=int), "closure_weight": None}
+    plain = expectation(scores, np.zeros(1), **arguments)
+    found = expectation(scores, np.zeros(1), **arguments, closure_error=True)
+    assert found.systematic == pytest.approx(np.hypot(plain.systematic, found.closure_error * found.value))
+    assert found.systematic / found.value == pytest.approx(max(closure, found.closure_error), rel=1e-6)
+    one, other = (working_point(scores, 0.05, **arguments, closure_error=counted).p_value for counted in (False, True))
+    assert one < other
+
+
+def test_where_no_held_out_event_passes_nothing_is_known():
+    scores = one_fold(
+        data=ladder(500, 30), template=ladder(2000, 20), closure_data=ladder(50, 0), closure_template=ladder(50, 1)
+    )
+    found = expectation(
+        scores, np.zeros(1), data_weight=None, member=np.zeros(2000, dtype=int), closure_weight=None,
+        closure_error=True,
+    )  # fmt: skip
+    assert found.systematic == pytest.approx(found.value)
+
+
 def test_nothing_above_the_cut_in_the_sidebands_is_no_closure():
     scores = one_fold(
         data=ladder(500, 3), template=ladder(2000, 2), closure_data=ladder(50, 0), closure_template=ladder(50, 1)
