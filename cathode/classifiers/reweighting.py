@@ -22,7 +22,7 @@ from cathode.classifiers.mlp import MLPEnsemble
 from cathode.classifiers.trees import TreeEnsemble
 from cathode.support.errors import UserError
 
-__all__ = ["density_ratio", "log_ratio", "ratio_networks", "ratio_trees", "thinned"]
+__all__ = ["density_ratio", "log_ratio", "ratio_networks", "ratio_trees", "survivors"]
 
 Array = NDArray[np.float64]
 
@@ -109,7 +109,7 @@ def density_ratio(log_ratio: ArrayLike) -> Array:
     return result
 
 
-def thinned(weight: ArrayLike, largest: float, random: np.random.Generator) -> NDArray[np.bool_]:
+def survivors(weight: ArrayLike, largest: float, random: np.random.Generator) -> NDArray[np.bool_]:
     """Which events stay ``(N,)`` for what is left to have equal weights (rejection sampling).
 
     Args:
@@ -118,6 +118,6 @@ def thinned(weight: ArrayLike, largest: float, random: np.random.Generator) -> N
         random: Decides.
     """
     if largest <= 1:
-        raise UserError(f"thinned: largest={largest} must be above the mean weight, which is 1")
+        raise UserError(f"survivors: largest={largest} must be above the mean weight, which is 1")
     chance = np.minimum(np.asarray(weight, dtype=np.float64) / largest, 1.0)
     return random.random(len(chance)) < chance

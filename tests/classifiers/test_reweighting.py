@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cathode.classifiers.reweighting import density_ratio, log_ratio, ratio_networks, ratio_trees, thinned
+from cathode.classifiers.reweighting import density_ratio, log_ratio, ratio_networks, ratio_trees, survivors
 from cathode.support.errors import UserError
 
 SHIFT = 0.6
@@ -46,7 +46,7 @@ def test_the_known_ratio_is_found_between_the_sidebands(learned, gap, kinds, err
 
 def test_what_stays_follows_the_data(learned, gap):
     weight = density_ratio(log_ratio(learned[:1], gap, (-0.3, 0.3)))
-    kept = gap[thinned(weight, 4.0, np.random.default_rng(3))]
+    kept = gap[survivors(weight, 4.0, np.random.default_rng(3))]
     assert len(kept) == pytest.approx(len(gap) / 4, rel=0.05)
     truth = sample(40_000, 4, shift=SHIFT)
     truth = truth[np.abs(truth[:, 1]) < 0.3]
@@ -88,14 +88,14 @@ def test_what_is_no_ratio_is_refused(bad):
 
 def test_thinning_gives_frequencies_proportional_to_the_weights():
     weight = np.repeat([0.5, 1.0, 1.5], 40_000)
-    kept = thinned(weight, 2.0, np.random.default_rng(0)).reshape(3, -1).mean(1)
+    kept = survivors(weight, 2.0, np.random.default_rng(0)).reshape(3, -1).mean(1)
     np.testing.assert_allclose(kept, [0.25, 0.5, 0.75], atol=0.01)
 
 
 def test_weights_beyond_the_largest_are_certain():
-    assert thinned(np.array([5.0, 7.0]), 4.0, np.random.default_rng(0)).all()
+    assert survivors(np.array([5.0, 7.0]), 4.0, np.random.default_rng(0)).all()
 
 
 def test_the_largest_weight_must_be_above_the_mean():
     with pytest.raises(UserError, match="above the mean weight"):
-        thinned(np.ones(3), 1.0, np.random.default_rng(0))
+        survivors(np.ones(3), 1.0, np.random.default_rng(0))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cathode.classifiers.mlp import MLPEnsemble
 from cathode.classifiers.registry import load_classifier
-from cathode.classifiers.reweighting import density_ratio, log_ratio, ratio_networks, ratio_trees, thinned
+from cathode.classifiers.reweighting import density_ratio, log_ratio, ratio_networks, ratio_trees, survivors
 from cathode.classifiers.transformer.components import JetComponents, split_jets
 from cathode.classifiers.transformer.pretrained import pretrained_architecture
 from cathode.classifiers.trees import TreeEnsemble
@@ -25,7 +25,6 @@ from cathode.data.events import Events
 from cathode.jets.schema import ConstituentEvents
 from cathode.search.composition import regions_of
 from cathode.search.constituents.representation import set_inputs
-from cathode.search.constituents.settings import ReweightingSettings
 from cathode.search.constituents.tables import embedded
 from cathode.search.results import ReweightingSummary
 from cathode.search.settings import SearchSettings
@@ -66,7 +65,7 @@ def reweighted(
     """
     own = settings.constituents.reweighting
     assert own is not None
-    columns = _columns(data, samples, tables, settings, own, runner)
+    columns = _columns(data, samples, tables, settings, runner)
     tasks = [
         Task(
             f"reweighting-{kind}-{start}",
@@ -95,7 +94,7 @@ def reweighted(
         if name in (data, generated):
             continue
         weight = density_ratio(log_ratio(ensembles, columns[name], regions_of(settings).signal))
-        stay[name] = thinned(weight, own.largest, numpy_generator(seed, "thinning", name))
+        stay[name] = survivors(weight, own.largest, numpy_generator(seed, "thinning", name))
         cut[name] = float(np.mean(weight > own.largest))
         effective[name] = min(float(1.0 / np.mean(weight**2)), 1.0)
     summary = ReweightingSummary(
@@ -132,10 +131,11 @@ def _columns(
     samples: dict[str, ConstituentEvents],
     tables: dict[str, Events],
     settings: SearchSettings,
-    own: ReweightingSettings,
     runner: Runner,
 ) -> dict[str, Array]:
     """What the ratio depends on, of the events of each sample; the mass last."""
+    own = settings.constituents.reweighting
+    assert own is not None
     observables = {name: np.column_stack([tables[name].features, events.mass]) for name, events in samples.items()}
     if own.encoder is None:
         return observables
