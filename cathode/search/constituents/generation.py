@@ -38,7 +38,7 @@ class Generated:
         mass: Mass that was asked for ``(M,)`` TeV; that of the constituents agrees to the precision of float32.
         member: Which member of the kinematics, and which model of the constituents, made each event, as one number.
         row: Which of the masses that were asked for each event belongs to ``(M,)``.
-        outside: Events with kinematics outside the range of the sideband data.
+        outside: Whether the kinematics drawn first were outside the range of the sideband data ``(M,)``.
         asked: Masses that were asked for.
         lost: Of these, those for which no draw was in the acceptance; their events are missing.
         draws: Mean number of draws per event.
@@ -49,7 +49,7 @@ class Generated:
     mass: Array
     member: NDArray[np.int64]
     row: NDArray[np.int64]
-    outside: int
+    outside: NDArray[np.bool_]
     asked: int
     lost: int
     draws: float
@@ -57,14 +57,13 @@ class Generated:
 
     def select(self, rows: NDArray[np.bool_]) -> Generated:
         """Some of the events ``(M,)``; what was asked for, lost and spent stays that of all."""
-        share = float(np.mean(rows)) if len(rows) else 1.0
         return replace(
             self,
             events=self.events.select(rows),
             mass=self.mass[rows],
             member=self.member[rows],
             row=self.row[rows],
-            outside=round(share * self.outside),
+            outside=self.outside[rows],
         )
 
 
@@ -123,11 +122,16 @@ def generate_events(
             tasks.append(Task(f"{name}-{index}-{start}", generate_task, arguments))
             chunks.append(chunk)
     folders = runner.run(tasks, description=f"{name} events")
-    return _collected(folders, chunks, mass, member * len(models.members) + point_member, drawn[0].outside)
+    outside = ((tables[0] < background.lowest) | (tables[0] > background.highest)).any(1)
+    return _collected(folders, chunks, mass, member * len(models.members) + point_member, outside)
 
 
 def _collected(
-    folders: Sequence[Path], chunks: Sequence[NDArray[np.int64]], mass: Array, member: NDArray[np.int64], outside: int
+    folders: Sequence[Path],
+    chunks: Sequence[NDArray[np.int64]],
+    mass: Array,
+    member: NDArray[np.int64],
+    outside: NDArray[np.bool_],
 ) -> Generated:
     results = []
     for folder in folders:
@@ -144,7 +148,7 @@ def _collected(
         mass=mass[kept],
         member=member[kept],
         row=kept,
-        outside=outside,
+        outside=outside[kept],
         asked=len(mass),
         lost=len(mass) - len(kept),
         draws=draws,

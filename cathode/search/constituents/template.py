@@ -212,7 +212,7 @@ def _generated(
 
 
 def _template(table: Events, made: Generated) -> Template:
-    return Template(features=table.features, mass=made.mass, member=made.member, outside=made.outside)
+    return Template(features=table.features, mass=made.mass, member=made.member, outside=int(made.outside.sum()))
 
 
 def _others(data: ConstituentEvents, tested: ConstituentEvents, settings: SearchSettings) -> ConstituentEvents:
