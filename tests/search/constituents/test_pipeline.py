@@ -20,6 +20,7 @@ from cathode.run.executors import SerialExecutor
 from cathode.run.tasks import TaskStore
 from cathode.search.constituents.composition import ConstituentInputs
 from cathode.search.constituents.pipeline import run_constituents
+from cathode.search.constituents.reweighting import reweighted
 from cathode.search.constituents.settings import ConstituentSettings, ReweightingSettings, SetTestSettings
 from cathode.search.constituents.template import make_constituent_template
 from cathode.search.settings import (
@@ -188,6 +189,15 @@ def test_the_template_alone_is_that_of_the_search(inputs, store, found):
     np.testing.assert_array_equal(made.template.events.points, found.constituents.template.events.points)
 
 
+def test_the_error_of_the_closure_reaches_the_p_value(inputs, store, found):
+    significance = replace(SETTINGS.significance, closure_error=True)
+    other = run_constituents(replace(inputs, truth=None), replace(SETTINGS, significance=significance), store)
+    plain, counted = (r.search.result.working_points[0] for r in (found, other))
+    assert counted.observed == plain.observed
+    error = plain.sideband_closure_error * plain.expected
+    assert counted.systematic_error == pytest.approx(np.hypot(plain.systematic_error, error))
+
+
 def test_trees_see_the_observables(inputs, store, found):
     settings = replace(SETTINGS, classifier=ClassifierSettings(model=Trees(members=2), folds=2))
     other = run_constituents(replace(inputs, truth=None), settings, store)
@@ -222,7 +232,14 @@ def test_jets_go_through_a_pretrained_encoder_once(inputs, store, found, make_ev
     assert len({tuple(name.split("-")[1:3]) for name in folders}) == len(folders)
 
 
-def test_a_reweighted_template_is_judged_by_other_events(inputs, store, found):
+def test_a_reweighted_template_is_judged_by_other_events(inputs, store, found, monkeypatch):
+    seen = {}
+
+    def spy(data, generated, samples, *args, **kwargs):
+        seen.update(samples)
+        return reweighted(data, generated, samples, *args, **kwargs)
+
+    monkeypatch.setattr("cathode.search.constituents.template.reweighted", spy)
     own = replace(SETTINGS.constituents, reweighting=ReweightingSettings(trees=2, networks=1, repeats=1, largest=2.0))
     classifier = ClassifierSettings(model=Trees(members=2), folds=2)
     settings = replace(SETTINGS, constituents=own, classifier=classifier)
@@ -230,7 +247,10 @@ def test_a_reweighted_template_is_judged_by_other_events(inputs, store, found):
     made, plain = other.constituents, found.constituents
     weights = made.summary.reweighting
     sidebands = int(((inputs.data.mass < 3.1) | (inputs.data.mass > 3.7)).sum())
-    assert weights.data + len(made.held_out) == sidebands
+    learned_from = seen["reweighting_data"]
+    assert not np.isin(learned_from.event_id, made.held_out.event_id).any()
+    assert not ((learned_from.mass > 3.1) & (learned_from.mass < 3.7)).any()
+    assert weights.data == len(learned_from) == sidebands - len(made.held_out)
     assert len(made.held_out) <= sidebands // 2
     # About as many events as without, of twice as many that were generated.
     assert made.template.asked == 2 * plain.template.asked
@@ -242,3 +262,7 @@ def test_a_reweighted_template_is_judged_by_other_events(inputs, store, found):
     content = other.search.result.to_json()
     jsonschema.Draft202012Validator(schema).validate(content)
     assert content["constituents"]["reweighting"]["columns"] == 5
+    # Labels decide nothing here either.
+    wrong = Truth(inputs.truth.event_id, ~inputs.truth.is_signal)
+    again = make_constituent_template(replace(inputs, truth=wrong), settings, store)
+    np.testing.assert_array_equal(again.template.events.points, made.template.events.points)
